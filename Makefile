@@ -1,0 +1,49 @@
+# Two commands: `make repro` computes the study of params.yaml, `make test` checks the project. Each sets itself up.
+SHELL := /bin/bash
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+.PHONY: help repro test test-slow lint install bench verify prune lock docs
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+repro: install  ## compute the study of params.yaml and show its results
+	dvc repro
+	@python -m tailnas.evaluation.show results/report
+
+test: install lint  ## lint, type checks and the test suite
+	python -m pytest
+
+test-slow: install  ## the tests that take too long for every day
+	python -m pytest -m slow
+
+lint: install
+	ruff check .
+	ruff format --check .
+	mypy
+
+install: .venv/installed  ## create .venv with the pinned dependencies
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tailnas needs Python 3.11 or newer")'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+bench: install  ## time a search step against a plain implementation of DARTS
+	python -m benchmarks.search_step
+
+verify: install  ## compute the study a second time from nothing and compare every byte
+	python -m workflow.verify
+
+prune: install  ## remove results of runs that are no longer in the study, and finished or orphaned checkpoints
+	python -m workflow.prune
+
+lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  pyproject.toml --group engines --group test -o requirements.lock
+
+docs: install  ## write what is generated: parameter reference and schema
+	python -m workflow.reference

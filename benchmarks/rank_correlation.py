@@ -1,0 +1,245 @@
+"""Does accuracy on balanced data predict accuracy on imbalanced data? (IMB-NAS, 2210.00136; its first claim.)
+
+    python -m benchmarks.rank_correlation presets/rank-correlation.yaml --output rank-correlation
+
+Trains N random architectures alone, by the recipe of `retrain:`, on three training sets of the target: `balanced`,
+`balanced_small` (balanced, as many images as the imbalanced set, else imbalance is confused with less data) and
+`imbalanced`, with every seed of the study, and measures each on the balanced test set. Then scores the same
+architectures by each adaptation strategy of `imb_nas`, with BatchNorm statistics estimated anew and without. Prints
+rank correlations with bootstrap intervals over architectures; the correlation between two seeds is the noise ceiling.
+
+Every finished training is a row in the output folder; started again, the command goes on after the last one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.correlation import CORRELATIONS, Estimate, correlation, gain
+from tailnas.data.batches import sequential_batches
+from tailnas.data.dataset import Dataset
+from tailnas.data.device import DeviceImages, Normalisation
+from tailnas.data.sources import source
+from tailnas.data.splits import SplitResult, long_tailed_split
+from tailnas.errors import UserError
+from tailnas.imbalance.accuracy import balanced_accuracy
+from tailnas.params import Params, load_params
+from tailnas.search.candidates import RandomCandidates
+from tailnas.search.methods.imb_nas import Scorer, source_scorer, target_scorer
+from tailnas.search.task import SearchTask, Source
+from tailnas.seeding import torch_generator
+from tailnas.space.genotype import Genotype
+from tailnas.training.device import prepare
+from tailnas.training.loop import InnerLoop, Loop
+from tailnas.training.pretraining import pretrain
+from tailnas.training.retraining import retrain
+
+SETS = ("balanced", "balanced_small", "imbalanced")
+STRATEGIES = ("none", "head", "finetune", "scratch")
+STATISTICS = ("anew", "shared")
+COLUMNS = ("what", "statistics", "seed", "architecture", "balanced_accuracy")
+
+Key = tuple[str, str, int, int]
+"""Training set or strategy, BatchNorm statistics (of a strategy), seed, architecture."""
+
+
+class Table:
+    """scores.csv: one row a finished score."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.scores: dict[Key, float] = {}
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as stream:
+                for row in csv.DictReader(stream):
+                    key = (row["what"], row["statistics"], int(row["seed"]), int(row["architecture"]))
+                    self.scores[key] = float(row["balanced_accuracy"])
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+
+    def add(self, key: Key, score: float) -> None:
+        self.scores[key] = score
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(",".join(map(str, (*key, score))) + "\n")
+
+    def mean(self, what: str, statistics: str, seeds: Iterable[int], architectures: int) -> list[float]:
+        """Mean over `seeds` for each architecture."""
+        return [
+            float(np.mean([self.scores[what, statistics, seed, index] for seed in seeds]))
+            for index in range(architectures)
+        ]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What stays the same for all scores."""
+
+    params: Params
+    device: torch.device
+    target: Dataset
+    architectures: list[Genotype]
+    folder: Path
+
+    @property
+    def classes(self) -> int:
+        return len(self.target.classes)
+
+    def split(self, seed: int, factor: float, n_max: int | None) -> SplitResult:
+        order = self.params.split.class_order
+        return long_tailed_split(self.target.train_labels, self.classes, factor, "exp", order, n_max, seed)
+
+    def training_set(self, name: str, seed: int) -> DeviceImages:
+        """The images of one of SETS."""
+        imbalanced = self.split(seed, self.params.study.imbalance_factors[0], self.params.split.n_max)
+        if name == "imbalanced":
+            chosen = imbalanced
+        elif name == "balanced":
+            chosen = self.split(seed, 1.0, int(imbalanced.counts[:, 0].max()))
+        else:
+            chosen = self.split(seed, 1.0, len(imbalanced.indices) // self.classes)
+        return self.images(chosen.indices)
+
+    def images(self, indices: np.ndarray) -> DeviceImages:
+        rows = torch.from_numpy(np.asarray(indices))
+        pixels, labels = torch.from_numpy(self.target.train_images), torch.from_numpy(self.target.train_labels)
+        return DeviceImages(pixels[rows].to(self.device), labels[rows].to(self.device))
+
+    def alone(self, name: str, seed: int, index: int) -> float:
+        """Balanced accuracy on the test set of one architecture trained alone."""
+        data = self.training_set(name, seed)
+        normalisation = Normalisation.of(data.images)
+        loop = InnerLoop("retrain alone", lambda: None)
+        network, _ = retrain(
+            self.params.retrain, self.architectures[index], data, normalisation, self.classes, seed, loop
+        )
+        test = device_images(self.target.test_images, self.target.test_labels, self.device)
+        with torch.no_grad():
+            network.eval()
+            logits = [network(batch) for batch, _ in sequential_batches(test, 256, normalisation)]
+        return balanced_accuracy(torch.cat(logits).argmax(1), test.labels, self.classes)
+
+    def task(self, strategy: str, seed: int) -> SearchTask:
+        params = self.params
+        split = self.split(seed, params.study.imbalance_factors[0], params.split.n_max)
+        weights, architecture = (self.images(split.part(half)) for half in ("weights", "architecture"))
+        data = source(params.data.source.kind).load(params.data.source, params.data.image_size, params.data.channels)
+        origin = Source(
+            device_images(data.train_images, data.train_labels, self.device),
+            device_images(data.test_images, data.test_labels, self.device),
+        )
+        pretrained = None
+        if strategy != "scratch":
+            loop = Loop(f"pretrain seed{seed}", self.folder / f"pretrain{seed}.pt", self.folder / "events", "lines")
+            classes = len(data.classes)
+            network, _ = pretrain(
+                params.pretrain, params.space, origin.train, origin.held_out, classes, seed, loop, "single"
+            )
+            pretrained = network.state_dict()
+        return SearchTask(
+            settings=params.search.model_copy(update={"adaptation": strategy}),
+            space=params.space,
+            weights=weights,
+            architecture=architecture,
+            num_classes=self.classes,
+            normalisation=Normalisation.of(weights.images),
+            pretrained=pretrained,
+            seed=seed,
+            loop=InnerLoop("search proxy", lambda: None),
+            source=lambda: origin,
+        )
+
+    def proxy(self, strategy: str, seed: int) -> dict[str, Scorer]:
+        """What scores architectures by `strategy`, with either kind of BatchNorm statistics."""
+        task = self.task(strategy, seed)
+        anew = (source_scorer if strategy == "none" else target_scorer)(task)[0]
+        shared = Scorer(anew.network, [], anew.data, anew.normalisation, anew.batch_size)
+        return {"anew": anew, "shared": shared}
+
+
+def device_images(pixels: np.ndarray, labels: np.ndarray, device: torch.device) -> DeviceImages:
+    return DeviceImages(torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device))
+
+
+def fill(experiment: Experiment, table: Table, sets: Iterable[str], strategies: Iterable[str]) -> None:
+    """Compute the scores that the table does not have yet."""
+    seeds, architectures = experiment.params.study.seeds, range(len(experiment.architectures))
+    work: list[Key] = [(name, "", seed, index) for name in sets for seed in seeds for index in architectures]
+    for number, key in enumerate(work, 1):
+        if key not in table.scores:
+            name, _, seed, index = key
+            table.add(key, experiment.alone(name, seed, index))
+            done = f"({number}/{len(work)})"
+            print(f"{name} seed {seed} architecture {index}: {table.scores[key]:.4f} {done}", flush=True)
+    for strategy in strategies:
+        for seed in seeds:
+            keys = [(strategy, statistics, seed, index) for statistics in STATISTICS for index in architectures]
+            if all(key in table.scores for key in keys):
+                continue
+            scorers = experiment.proxy(strategy, seed)
+            for key in (key for key in keys if key not in table.scores):
+                scored = scorers[key[1]](experiment.architectures[key[3]], 0, lambda: None)
+                table.add(key, scored["balanced_accuracy"])
+            print(f"scored by {strategy}, seed {seed}", flush=True)
+
+
+def results(
+    table: Table, seeds: list[int], architectures: int, sets: tuple[str, ...], strategies: tuple[str, ...]
+) -> Iterator[tuple[str, str, Estimate]]:
+    """What is correlated, how, and the estimate."""
+    alone = {name: table.mean(name, "", seeds, architectures) for name in sets}
+    for kind in CORRELATIONS:
+        for position, first in enumerate(sets):
+            for second in sets[position + 1 :]:
+                yield f"{first} and {second}", kind, correlation(kind, alone[first], alone[second])
+        if len(seeds) > 1:
+            for name in sets:
+                one, other = (table.mean(name, "", [seed], architectures) for seed in seeds[:2])
+                yield f"{name}: seeds {seeds[0]} and {seeds[1]} (noise ceiling)", kind, correlation(kind, one, other)
+        for strategy in strategies:
+            anew, shared = (table.mean(strategy, how, seeds, architectures) for how in STATISTICS)
+            for name in sets:
+                yield f"{strategy} and {name}", kind, correlation(kind, anew, alone[name])
+                yield f"{strategy} and {name}, shared statistics", kind, correlation(kind, shared, alone[name])
+                yield f"{strategy} and {name}: gain by new statistics", kind, gain(kind, anew, shared, alone[name])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("params", type=Path, help="a params.yaml; its first imbalance factor and all its seeds count")
+    parser.add_argument("--output", type=Path, required=True, help="folder for scores.csv and correlations.csv")
+    parser.add_argument("--architectures", type=int, default=30)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--strategies", nargs="*", choices=STRATEGIES, default=STRATEGIES)
+    args = parser.parse_args(arguments)
+    try:
+        params = load_params(args.params)
+    except UserError as error:
+        sys.exit(str(error))
+    device = prepare(params.runtime.device, params.runtime.threads, params.retrain.precision)
+    candidates = RandomCandidates(torch_generator(0, "rank correlation"))
+    for _ in range(args.architectures):
+        candidates.tell(candidates.propose(), 0.0)
+    data = params.data
+    target = source(data.target.kind).load(data.target, data.image_size, data.channels)
+    experiment = Experiment(params, device, target, [genotype for genotype, _ in candidates.scored], args.output)
+    table = Table(args.output / "scores.csv")
+    fill(experiment, table, args.sets, args.strategies)
+    lines = ["what,correlation,value,low,high,architectures"]
+    found = results(table, list(params.study.seeds), args.architectures, tuple(args.sets), tuple(args.strategies))
+    for what, kind, estimate in found:
+        lines.append(f'"{what}",{kind},{estimate.value},{estimate.low},{estimate.high},{estimate.n}')
+        print(f"{kind:>8} {estimate}  {what}")
+    (args.output / "correlations.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

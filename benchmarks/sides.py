@@ -1,0 +1,159 @@
+"""The two sides of the comparison: the step that the search stage runs, and the plain one. Same sizes, same data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.cases import CLASSES, IN_CHANNELS, Case
+
+SIDES = ("plain", "tailnas")
+IMAGES = 2048
+MIXING_RATIO = 0.5
+
+
+@dataclass(frozen=True)
+class Side:
+    """run(steps, step_done): that many search steps, each followed by a call of `step_done`; waits for no GPU.
+    eager: one step, operation by operation, to be counted.
+    """
+
+    run: Callable[[int, Callable[[], None]], object]
+    eager: Callable[[], object]
+
+
+def build(side: str, case: Case, device: torch.device, threads: int, precision: str) -> Side:
+    """The side ready to run; a step is one alpha step and one weight step."""
+    return (plain_side if side == "plain" else tailnas_side)(case, device, threads, precision)
+
+
+def tailnas_side(case: Case, device: torch.device, threads: int, precision: str) -> Side:
+    """What an epoch of the search stage runs, `StepRunner` on `Bilevel`, with the default study's settings; batches
+    are drawn and augmented on the way.
+    """
+    from tailnas.data.augmentation import Augmentation
+    from tailnas.data.batches import Batches
+    from tailnas.data.device import DeviceImages, Normalisation
+    from tailnas.imbalance.samplers import make_sampler
+    from tailnas.params import load_params
+    from tailnas.search.bilevel import Bilevel
+    from tailnas.search.objective import Objective, SingleBranch, TwoBranch
+    from tailnas.search.schedules import architecture_learning_rates
+    from tailnas.search.steps import StepRunner
+    from tailnas.seeding import torch_generator
+    from tailnas.space.supernet import SuperNet, default_reductions, initial_alphas, seeded_initialisation
+    from tailnas.space.two_branch import TwoBranchSuperNet
+    from tailnas.training.device import prepare
+
+    prepare(str(device), threads, precision)
+    settings = load_params(Path(__file__).parents[1] / "params.yaml").search.model_copy(
+        update={"order": "second" if case.step == "second" else "first", "precision": precision, "flip": True}
+    )
+    objective: Objective
+    with seeded_initialisation(0):
+        if case.step == "bbn_hls":
+            two = TwoBranchSuperNet(case.channels, case.cells, CLASSES, IN_CHANNELS)
+            objective = TwoBranch(two.to(device), settings.mix, precision)
+        else:
+            deep = case.step == "darts_deep"
+            one = SuperNet(
+                case.channels,
+                case.cells + deep,
+                CLASSES,
+                IN_CHANNELS,
+                reductions=default_reductions(case.cells),
+            )
+            objective = SingleBranch(one.to(device), precision)
+    objective.network.train()
+    alphas = initial_alphas(objective.components, torch_generator(0, "alphas"))
+    bilevel = Bilevel(objective, {name: values.to(device) for name, values in alphas.items()}, settings)
+    if case.step == "bbn_hls":
+        objective.set_mixing_ratio(MIXING_RATIO)
+        rates = architecture_learning_rates(
+            0.5, settings.architecture_learning_rate, MIXING_RATIO, settings.hls_heads, settings.hls_backbone
+        )
+        bilevel.set_learning_rates(settings.learning_rate, rates)
+
+    labels = torch.arange(IMAGES) % CLASSES
+    pixels = torch.randint(
+        256, (IMAGES, IN_CHANNELS, case.image, case.image), generator=torch_generator(0, "pixels"), dtype=torch.uint8
+    )
+    data = DeviceImages(pixels.to(device), labels.to(device))
+    normalisation = Normalisation.of(pixels)
+
+    def batches(half: str) -> list[Batches]:
+        return [
+            Batches(
+                data,
+                make_sampler(sampler, labels, CLASSES, torch_generator(0, half, sampler)),
+                case.batch // objective.branches,
+                normalisation,
+                Augmentation(settings.crop_padding, settings.flip) if half == "weights" else None,
+                torch_generator(0, half, sampler, "augmentation"),
+            )
+            for sampler in ("instance", "reversed")[: objective.branches]
+        ]
+
+    weights, architecture = batches("weights"), batches("architecture")
+
+    def eager() -> None:
+        made = [[source.make(source.plan(1).steps[0]) for source in half] for half in (weights, architecture)]
+        bilevel.step(tuple(made[0]), tuple(made[1]))
+
+    return Side(StepRunner(bilevel, weights, architecture, cuda_graph=settings.cuda_graph).epoch, eager)
+
+
+def plain_side(case: Case, device: torch.device, threads: int, precision: str) -> Side:
+    """`benchmarks.plain_search` on batches that lie ready on the device: loading and augmenting cost it nothing."""
+    from benchmarks.plain_darts import SearchNetwork, TwoBranchNetwork, initial_alphas
+    from benchmarks.plain_search import PlainSearch, Recipe, mixed_loss, plain_loss
+
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    generator = torch.Generator().manual_seed(0)
+    components = ["normal", "reduce"]
+    one: SearchNetwork | None = None
+    two: TwoBranchNetwork | None = None
+    if case.step == "bbn_hls":
+        components += ["instance_head", "class_head"]
+        two = TwoBranchNetwork(case.channels, case.cells, CLASSES, IN_CHANNELS).to(device)
+    else:
+        reductions = (case.cells // 3, 2 * case.cells // 3)
+        depth = case.cells + (case.step == "darts_deep")
+        one = SearchNetwork(case.channels, depth, CLASSES, IN_CHANNELS, reductions).to(device)
+    alphas = {
+        name: alpha.detach().to(device).requires_grad_()
+        for name, alpha in initial_alphas(components, generator).items()
+    }
+    network = one or two
+    assert network is not None
+    search = PlainSearch(network, alphas, Recipe(), second_order=case.step == "second")
+
+    def batch(count: int) -> tuple[Tensor, Tensor]:
+        images = torch.randn(count, IN_CHANNELS, case.image, case.image, generator=generator)
+        return images.to(device), torch.randint(CLASSES, (count,), generator=generator).to(device)
+
+    branches = 1 if two is None else 2
+    training, validation = ([batch(case.batch // branches) for _ in range(branches)] for _ in range(2))
+
+    def loss(batches: list[tuple[Tensor, Tensor]]) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            if two is not None:
+                return mixed_loss(two, alphas, batches[0], batches[1], MIXING_RATIO)
+            assert one is not None
+            return plain_loss(one, alphas, batches[0])
+
+    def step() -> None:
+        search.step(lambda: loss(training), lambda: loss(validation))
+
+    def run(steps: int, step_done: Callable[[], None]) -> None:
+        for _ in range(steps):
+            step()
+            step_done()
+
+    return Side(run, step)

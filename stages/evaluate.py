@@ -1,0 +1,32 @@
+"""Measure the retrained and the adapted network on the balanced test set: the only stage that opens it."""
+
+import json
+
+from tailnas.data.dataset import load_test
+from tailnas.data.splits import read_split
+from tailnas.evaluation.measurement import evaluate, write_confusion, write_per_class
+from tailnas.space.network import load_model
+from tailnas.stage import Stage, arguments, main
+from tailnas.training.device import prepare
+
+
+def run() -> None:
+    args = arguments(__doc__, inputs=("data", "split", "retrained", "adapted"))
+    with Stage("evaluate", args) as stage:
+        settings = stage.section("evaluate")
+        device = prepare(stage.params.runtime.device, stage.params.runtime.threads)
+        test = load_test(args.data)
+        counts = read_split(args.split, num_classes=len(test.classes)).counts[:, 0].tolist()
+        networks = {
+            name: load_model(folder / "model.safetensors", test.classes).to(device)
+            for name, folder in {"retrained": args.retrained, "adapted": args.adapted}.items()
+        }
+        measured = evaluate(networks, test, counts, settings.batch_size, settings.calibration_bins)
+        with stage.writing() as folder:
+            (folder / "metrics.json").write_text(json.dumps(measured.metrics, indent=1, sort_keys=True) + "\n")
+            write_per_class(folder / "per_class.csv", measured, test.classes, counts)
+            write_confusion(folder / "confusion.csv", measured)
+
+
+if __name__ == "__main__":
+    main(run)

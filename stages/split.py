@@ -1,0 +1,28 @@
+"""Make the target long-tailed and cut it into the two halves of the search."""
+
+from tailnas.data.dataset import load_train
+from tailnas.data.splits import long_tailed_split, write_split
+from tailnas.stage import Stage, arguments, main
+
+
+def run() -> None:
+    args = arguments(__doc__, "imbalance_factor", "seed", inputs=("data",))
+    with Stage("split", args) as stage:
+        settings = stage.section("split")
+        train = load_train(args.data)
+        split = long_tailed_split(
+            train.labels,
+            len(train.classes),
+            float(args.imbalance_factor),
+            settings.profile,
+            settings.class_order,
+            settings.n_max,
+            int(args.seed),
+            train.classes,
+        )
+        with stage.writing() as folder:
+            write_split(split, folder, train.classes)
+
+
+if __name__ == "__main__":
+    main(run)

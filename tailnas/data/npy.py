@@ -1,0 +1,48 @@
+"""Arrays in .npy files, read without trusting them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailnas.errors import UserError
+
+
+def write_npy(path: Path, array: NDArray[Any]) -> None:
+    """Write `array` in C order; nothing is ever pickled."""
+    with path.open("wb") as file:
+        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def read_npy(path: Path, dtype: np.dtype[Any], shape: tuple[int | None, ...]) -> NDArray[Any]:
+    """Read an array of one dtype and shape (None: any size from 1), in memory and C order.
+
+    Raises UserError naming the file, what it holds and what is allowed. A header that promises more than the file
+    holds is refused before memory is taken.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(6) != b"\x93NUMPY":
+                raise ValueError("it does not start like one")
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # damaged headers raise nearly anything, from EOFError to tokenize.TokenError
+        raise UserError(f"{path}: cannot be read as a whole .npy array ({_one_line(error)})") from None
+    fits = mapped.ndim == len(shape) and all(
+        (size >= 1) if wanted is None else (size == wanted) for size, wanted in zip(mapped.shape, shape, strict=False)
+    )
+    if mapped.dtype != dtype or not fits:
+        wanted = ", ".join("N" if size is None else str(size) for size in shape)
+        raise UserError(f"{path}: {mapped.dtype} {mapped.shape}; allowed: {dtype} ({wanted}{',' * (len(shape) == 1)})")
+    surplus = path.stat().st_size - mapped.offset - mapped.nbytes
+    if surplus:
+        raise UserError(f"{path}: {surplus} byte(s) after the array's end; allowed: none")
+    return np.array(mapped, order="C")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,24 @@
+"""CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour photographs of 32x32 pixels in 100 classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tailnas.data import cifar
+from tailnas.data.dataset import Dataset
+
+
+def class_names(settings: Any) -> None:
+    """Not known before the archive is read."""
+
+
+def train_counts(settings: Any) -> list[int] | None:
+    """500 of each class; None where `sha256` names another archive."""
+    return cifar.published_counts(settings, num_classes=100, per_class=500)
+
+
+def load(settings: Any, image_size: int, channels: int) -> Dataset:
+    """settings: name, kind, root, url, sha256, as in `tailnas.data.cifar.load`. The test part is the published one."""
+    from torchvision.datasets import CIFAR100
+
+    return cifar.load(CIFAR100, "fine_labels", settings, image_size, channels)

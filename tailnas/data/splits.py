@@ -1,0 +1,300 @@
+"""Long-tailed training sets, and their two stratified halves for the architecture search."""
+
+from __future__ import annotations
+
+import csv
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tailnas.errors import UserError
+from tailnas.seeding import numpy_generator
+
+PROFILES = ("exp", "step", "natural")
+CLASS_ORDERS = ("shuffled", "given")
+PARTS = ("weights", "architecture")
+SMALLEST_PART = 2
+"""Images of a class that each half needs, so that batches and accuracy of a half know the class."""
+
+SPLIT_FILE = "split.csv"
+COUNTS_FILE = "counts.csv"
+SPLIT_COLUMNS = ("index", "label", "part")
+COUNTS_COLUMNS = ("class", "name", "total", *PARTS)
+
+
+def class_counts(n_max: int, num_classes: int, imbalance_factor: float, profile: str = "exp") -> list[int]:
+    """Number of images for each class, from the most to the least frequent.
+
+    `exp`: int(n_max * IF^(-c / (K - 1))) for c = 0..K-1; `step`: n_max for the first K // 2 classes, int(n_max / IF)
+    for the rest (Cui et al. 2019, Cao et al. 2019). IF is n_max / n_min. The truncation is that of the exact value:
+    49 images at IF 49 leave one image, though 49 * (1 / 49) < 1 in floating point. A count may be 0.
+
+    Raises ValueError for n_max < 1, fewer than two classes, IF < 1 or not finite, or a profile without a formula.
+    """
+    n_max = _whole("n_max", n_max, at_least=1)
+    num_classes = _whole("num_classes", num_classes, at_least=2)
+    factor = _factor(imbalance_factor)
+    if profile == "exp":
+        return [_truncated(n_max / factor ** (c / (num_classes - 1))) for c in range(num_classes)]
+    if profile == "step":
+        heads = num_classes // 2
+        return [n_max] * heads + [_truncated(n_max / factor)] * (num_classes - heads)
+    if profile == "natural":
+        raise ValueError("profile: 'natural' has no formula, its counts are those of the data; allowed: exp, step")
+    raise ValueError(f"profile: {profile!r} is not known; allowed: exp, step")
+
+
+def _whole(name: str, value: Any, at_least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < at_least:
+        raise ValueError(f"{name}: {value!r} is not allowed; allowed: whole numbers from {at_least}")
+    return number
+
+
+def _factor(value: Any) -> float:
+    try:
+        factor = float(value)
+    except (TypeError, ValueError, OverflowError):
+        factor = math.nan
+    if isinstance(value, bool | str) or not (math.isfinite(factor) and factor >= 1):
+        raise ValueError(f"imbalance_factor: {value!r} is not allowed; allowed: finite numbers from 1")
+    return factor
+
+
+def _truncated(value: float) -> int:
+    nearest = round(value)
+    return nearest if abs(value - nearest) <= 1e-12 * max(1, nearest) else int(value)
+
+
+def planned_counts(
+    available: Sequence[int],
+    imbalance_factor: float,
+    profile: str,
+    class_order: str,
+    n_max: int | None,
+    seed: int,
+    classes: Sequence[str] | None = None,
+) -> list[int]:
+    """Images that the long-tailed set keeps of each class, checked against what there is; entry c is class c's.
+
+    available: training images of each class. n_max: size of the largest class, None for the smallest of
+    `available` (of no effect for `natural`, which keeps everything). class_order: `given` makes class 0 the head,
+    `shuffled` draws the order from `seed` alone, so every imbalance factor ranks the classes alike.
+
+    Raises UserError where a class has too few images, or is left with fewer than two in a search half.
+    """
+    if profile not in PROFILES:
+        raise UserError(f"split.profile: {profile!r} is not known; allowed: {', '.join(PROFILES)}")
+    if class_order not in CLASS_ORDERS:
+        raise UserError(f"split.class_order: {class_order!r} is not known; allowed: {', '.join(CLASS_ORDERS)}")
+    if len(available) < 2:
+        raise UserError(f"split: the data has {len(available)} class(es); allowed: at least 2")
+    names = [str(c) for c in range(len(available))] if classes is None else list(classes)
+    least = 2 * SMALLEST_PART
+    if profile == "natural":
+        for name, count in zip(names, available, strict=True):
+            if count < least:
+                raise UserError(
+                    f"split.profile: natural leaves class {name!r} with {count} image(s), but {SMALLEST_PART} are "
+                    f"needed in each search half; allowed: at least {least} training images in every class "
+                    "(add images, or lower data.target.test_per_class)"
+                )
+        return [int(count) for count in available]
+
+    size = int(min(available)) if n_max is None else n_max
+    try:
+        by_rank = class_counts(size, len(available), imbalance_factor, profile)
+    except ValueError as error:
+        raise UserError(f"split: {error}") from None
+    counts = [0] * len(available)
+    for rank, c in enumerate(_class_ranking(len(available), class_order, seed)):
+        counts[c] = by_rank[rank]
+    for name, count, there in zip(names, counts, available, strict=True):
+        if count < least:
+            raise UserError(
+                f"study.imbalance_factors: {imbalance_factor:g} leaves class {name!r} with {count} image(s) of a "
+                f"largest class of {size}, but {SMALLEST_PART} are needed in each search half; allowed: "
+                f"{_largest_factor(size, least)} (or raise split.n_max, or lower data.target.test_per_class)"
+            )
+        if count > there:
+            raise UserError(
+                f"split.n_max: {size} asks for {count} images of class {name!r}, which has {there} for training; "
+                f"allowed: up to {min(available)} for every class order (or null), or lower data.target.test_per_class"
+            )
+    return counts
+
+
+def _largest_factor(n_max: int, least: int) -> str:
+    return f"1 to {math.floor(100 * n_max / least) / 100:g}" if n_max >= least else f"no factor below {least} images"
+
+
+def _class_ranking(num_classes: int, class_order: str, seed: int) -> list[int]:
+    if class_order == "given":
+        return list(range(num_classes))
+    return numpy_generator(seed, "split", "class order").permutation(num_classes).tolist()
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """A long-tailed training set: which images, and which half of the search each belongs to.
+
+    indices: int64 (M,), rows of the training images, increasing; labels: int64 (M,); parts: str (M,), `weights` or
+    `architecture`; num_classes: K.
+    """
+
+    indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    parts: NDArray[np.str_]
+    num_classes: int
+
+    def part(self, name: str) -> NDArray[np.int64]:
+        """Rows of the training images of one half."""
+        if name not in PARTS:
+            raise ValueError(f"part: {name!r} is not known; allowed: {', '.join(PARTS)}")
+        return self.indices[self.parts == name]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(K, 3): images of each class in total, in `weights` and in `architecture`."""
+        halves = [np.bincount(self.labels[self.parts == part], minlength=self.num_classes) for part in PARTS]
+        return np.stack([halves[0] + halves[1], *halves], axis=1)
+
+
+def long_tailed_split(
+    labels: ArrayLike,
+    num_classes: int,
+    imbalance_factor: float,
+    profile: str,
+    class_order: str,
+    n_max: int | None,
+    seed: int,
+    classes: Sequence[str] | None = None,
+) -> SplitResult:
+    """Keep a seeded choice of images of each class and cut each class into two halves.
+
+    labels: (N,) integers below `num_classes`, one for each training image; the other arguments as in
+    `planned_counts`, whose errors are raised. A class is cut into halves that differ by at most one image; the odd
+    images go to the two halves in turn, starting with a seeded one. With equal seeds, the images kept at a larger
+    imbalance factor are a subset of those kept at a smaller one.
+    """
+    known = _checked_labels(labels, num_classes)
+    available = np.bincount(known, minlength=num_classes)
+    counts = planned_counts(available.tolist(), imbalance_factor, profile, class_order, n_max, seed, classes)
+    extra = int(numpy_generator(seed, "split", "odd images").integers(2))
+    indices, parts = [], []
+    for c, count in enumerate(counts):
+        order = numpy_generator(seed, "split", "images", c).permutation(np.flatnonzero(known == c))
+        kept = order[:count]
+        first = 0
+        if count % 2:
+            first, extra = extra, 1 - extra
+        indices.append(kept)
+        parts.append((np.arange(count) + first) % 2)
+    rows = np.concatenate(indices).astype(np.int64)
+    by_row = np.argsort(rows)
+    rows = rows[by_row]
+    return SplitResult(rows, known[rows], np.array(PARTS)[np.concatenate(parts)[by_row]], num_classes)
+
+
+def _checked_labels(labels: ArrayLike, num_classes: int) -> NDArray[np.int64]:
+    known = np.asarray(labels)
+    if known.ndim != 1 or known.size == 0 or known.dtype.kind not in "iu":
+        raise ValueError(f"labels: {known.dtype} of shape {known.shape} is not allowed; allowed: integers (N,), N >= 1")
+    if known.min() < 0 or known.max() >= num_classes:
+        raise ValueError(f"labels: {known.min()} to {known.max()} is not allowed; allowed: 0 to {num_classes - 1}")
+    return known.astype(np.int64)
+
+
+def write_split(result: SplitResult, folder: Path, classes: Sequence[str]) -> None:
+    """Write split.csv (index, label, part) and counts.csv (class, name, total, weights, architecture)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = zip(result.indices.tolist(), result.labels.tolist(), result.parts.tolist(), strict=True)
+    _write_csv(folder / SPLIT_FILE, SPLIT_COLUMNS, rows)
+    named = zip(classes, result.counts.tolist(), strict=True)
+    _write_csv(folder / COUNTS_FILE, COUNTS_COLUMNS, ((c, name, *row) for c, (name, row) in enumerate(named)))
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_split(folder: Path, num_images: int | None = None, num_classes: int | None = None) -> SplitResult:
+    """Read what `write_split` wrote.
+
+    num_images, num_classes: what the data set has, to hold the indices and labels against. Raises UserError naming
+    file and line for a missing or damaged file, and where split.csv and counts.csv disagree.
+    """
+    path = folder / SPLIT_FILE
+    stated = _read_counts(folder / COUNTS_FILE)
+    classes = len(stated)
+    if num_classes is not None and classes != num_classes:
+        raise UserError(f"{folder / COUNTS_FILE}: {classes} classes; allowed: {num_classes}, as in the data set")
+    indices, labels, parts = [], [], []
+    seen: set[int] = set()
+    for line, (index_text, label_text, part) in _read_csv(path, SPLIT_COLUMNS):
+        index = _whole_field(path, line, "index", index_text, None if num_images is None else num_images - 1)
+        label = _whole_field(path, line, "label", label_text, classes - 1)
+        if part not in PARTS:
+            raise UserError(f"{path} line {line}: part {part!r} is not known; allowed: {', '.join(PARTS)}")
+        if index in seen:
+            raise UserError(f"{path} line {line}: index {index} stands there twice; allowed: once")
+        seen.add(index)
+        indices.append(index)
+        labels.append(label)
+        parts.append(part)
+    result = SplitResult(np.array(indices, np.int64), np.array(labels, np.int64), np.array(parts, np.str_), classes)
+    for c, (found, expected) in enumerate(zip(result.counts.tolist(), stated, strict=True)):
+        if found != expected:
+            raise UserError(
+                f"{path}: class {c} has {found} images (total, weights, architecture); "
+                f"allowed: {expected}, as in {COUNTS_FILE}"
+            )
+    return result
+
+
+def _read_counts(path: Path) -> list[list[int]]:
+    rows: list[list[int]] = []
+    for line, (label, _, *counts) in _read_csv(path, COUNTS_COLUMNS):
+        if label != str(len(rows)):
+            raise UserError(f"{path} line {line}: class {label!r}; allowed: {len(rows)}, classes in order from 0")
+        rows.append([_whole_field(path, line, *field, None) for field in zip(COUNTS_COLUMNS[2:], counts, strict=True)])
+    return rows
+
+
+def _read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            rows = [(reader.line_num, row) for row in reader]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the split stage") from None
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a CSV file ({error})") from None
+    if header != list(columns):
+        raise UserError(f"{path}: columns {','.join(header)!r}; allowed: {','.join(columns)!r}")
+    for line, row in rows:
+        if len(row) != len(columns):
+            raise UserError(f"{path} line {line}: {len(row)} field(s); allowed: {len(columns)} ({','.join(columns)})")
+    if not rows:
+        raise UserError(f"{path}: no rows below the header; allowed: at least one")
+    return rows
+
+
+def _whole_field(path: Path, line: int, column: str, text: str, largest: int | None) -> int:
+    allowed = f"whole numbers from 0 to {largest}" if largest is not None else "whole numbers from 0"
+    if not (text.isascii() and text.isdigit()) or len(text) > 18 or (largest is not None and int(text) > largest):
+        raise UserError(f"{path} line {line}: {column} {text!r} is not allowed; allowed: {allowed}")
+    return int(text)

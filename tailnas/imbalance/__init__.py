@@ -1,0 +1,1 @@
+"""What counters class imbalance: samplers, re-weighted losses and head adaptation."""

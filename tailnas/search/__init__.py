@@ -1,0 +1,1 @@
+"""Bilevel and two-branch architecture search."""

@@ -1,0 +1,102 @@
+"""What a search cost, counted and not timed: the same on every machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from tailnas.space.genotype import Edges, Genotype
+from tailnas.space.multiply_adds import multiply_adds
+from tailnas.space.network import Network
+from tailnas.space.primitives import NODES, PRIMITIVES
+from tailnas.space.supernet import default_reductions
+from tailnas.training.pretraining import supernet
+
+if TYPE_CHECKING:
+    from tailnas.params import Space
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Passes of images through networks, and what they add up to.
+
+    trained_images: passes forward and back. scored_images: passes forward alone, to score candidates or to estimate
+    their BatchNorm statistics. weights_trained: weights that gradients moved, alphas excluded. total_multiply_adds: of
+    the forward part of all passes. details: what is particular to a method. The accuracy that a search records after
+    each epoch is no part of it.
+    """
+
+    optimiser_steps: int = 0
+    trained_images: int = 0
+    scored_images: int = 0
+    weights_trained: int = 0
+    total_multiply_adds: int = 0
+    details: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, int]:
+        """With `images`, all passes, and `multiply_adds`, the mean of one image's forward pass."""
+        images = self.trained_images + self.scored_images
+        return {
+            "optimiser_steps": self.optimiser_steps,
+            "images": images,
+            "trained_images": self.trained_images,
+            "scored_images": self.scored_images,
+            "weights_trained": self.weights_trained,
+            "multiply_adds": round(self.total_multiply_adds / images) if images else 0,
+            "total_multiply_adds": self.total_multiply_adds,
+            **self.details,
+        }
+
+
+@cache
+def mixture_multiply_adds(space: Space, num_classes: int, in_channels: int, image_size: int) -> int:
+    """Multiply-adds of one image through the super-network of L + 1 cells: one branch's share of a two-branch one."""
+    with torch.device("meta"):
+        network = supernet(space, num_classes, in_channels)
+    return multiply_adds(network, in_channels, image_size)
+
+
+class PathCosts:
+    """Multiply-adds of one image through the sub-network of a genotype, as wide and deep as the super-network.
+
+    They are a sum over edges, so that a few networks that differ from one of poolings by a single edge tell all.
+    """
+
+    def __init__(self, space: Space, num_classes: int, in_channels: int, image_size: int) -> None:
+        def counted(genotype: Genotype) -> int:
+            with torch.device("meta"):
+                network = candidate_network(genotype, space, num_classes, in_channels)
+            return multiply_adds(network, in_channels, image_size)
+
+        pools: Edges = tuple(("max_pool_3x3", source) for _ in range(NODES) for source in (0, 1))
+        self.base = counted(Genotype(pools, pools))
+        self.edges: dict[tuple[str, bool, str], int] = {}
+        for primitive in PRIMITIVES[1:]:
+            for inner in (False, True):
+                changed = (*pools[:-1], (primitive, 2 if inner else 1))
+                self.edges["reduce", inner, primitive] = counted(Genotype(pools, changed)) - self.base
+            normal = counted(Genotype((*pools[:-1], (primitive, 1)), pools)) - self.base
+            self.edges |= {("normal", False, primitive): normal, ("normal", True, primitive): normal}
+
+    def __call__(self, genotype: Genotype) -> int:
+        cells = {"normal": genotype.normal, "reduce": genotype.reduce}
+        return self.base + sum(
+            self.edges[name, source >= 2, primitive] for name, edges in cells.items() for primitive, source in edges
+        )
+
+
+@cache
+def path_costs(space: Space, num_classes: int, in_channels: int, image_size: int) -> PathCosts:
+    """Counted once for each shape: some twenty networks have to be built for it."""
+    return PathCosts(space, num_classes, in_channels, image_size)
+
+
+def candidate_network(genotype: Genotype, space: Space, num_classes: int, in_channels: int) -> Network:
+    """The derived network of `genotype`, as wide and deep as the super-network of `space`: L + 1 cells."""
+    reductions = default_reductions(space.cells)
+    return Network(
+        genotype, space.channels, space.cells + 1, num_classes, in_channels=in_channels, reductions=reductions
+    )

@@ -1,0 +1,44 @@
+"""Scoring one candidate after the other; the best one is the result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from tailnas.search.candidates import Candidates
+from tailnas.space.genotype import Genotype
+from tailnas.training.checkpoint import Row
+from tailnas.training.loop import Loop
+
+Score = Callable[[Genotype, int, Callable[[], None]], dict[str, float]]
+"""A genotype, its number from 0 and a function to call after each of its steps, to its columns.
+
+`balanced_accuracy` is what candidates are ranked by.
+"""
+
+
+def rank(candidates: Candidates, count: int, score: Score, loop: Loop, steps: int = 1) -> tuple[Genotype, list[Row]]:
+    """Score `count` candidates, each in `steps` steps; one is the unit of the loop's checkpoints.
+
+    Returns the best genotype (the first of equals) and one row a candidate: `candidate` from 1, the columns of `score`,
+    `best_balanced_accuracy` so far, and the genotype.
+    """
+    best = -1.0
+
+    def run_candidate(index: int, step_done: Callable[[], None]) -> Row:
+        genotype = candidates.propose()
+        columns = score(genotype, index, step_done)
+        candidates.tell(genotype, columns["balanced_accuracy"])
+        return {**columns, "genotype": json.dumps(json.loads(genotype.to_json()))}
+
+    rows = loop.run(count, steps, run_candidate, {"candidates": candidates})
+    table: list[Row] = []
+    winner = str(rows[0]["genotype"])
+    for row in rows:
+        if float(row["balanced_accuracy"]) > best:
+            best, winner = float(row["balanced_accuracy"]), str(row["genotype"])
+        columns = {name: value for name, value in row.items() if name not in ("epoch", "genotype")}
+        table.append(
+            {"candidate": row["epoch"], **columns, "best_balanced_accuracy": best, "genotype": row["genotype"]}
+        )
+    return Genotype.from_json(winner), table

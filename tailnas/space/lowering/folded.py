@@ -1,0 +1,52 @@
+"""The search network in training on a CPU: channels-last from stem to classifier, one autograd function a cell.
+
+Chosen on CPUs in training mode. At C16 L8, batch 32, 32x32 a first-order step takes a third of the time and memory
+of the plain network.
+"""
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tailnas.space.cell import SearchCell
+from tailnas.space.lowering.allocator import keep_freed_memory
+from tailnas.space.lowering.description import CellDescription
+from tailnas.space.lowering.folded_cell import folded_cell
+from tailnas.space.lowering.layout import maps, rows
+from tailnas.space.lowering.standardise import normalised, preprocess
+
+
+@dataclass
+class State:
+    """A cell's output (N, C, H, W), channels-last, and what both cells after it start with: its ReLU."""
+
+    maps: Tensor
+    rectified: Tensor
+
+    @staticmethod
+    def of(maps: Tensor) -> "State":
+        return State(maps, F.relu(maps))
+
+
+class FoldedLowering:
+    def __init__(self) -> None:
+        keep_freed_memory()
+        self.descriptions: WeakKeyDictionary[SearchCell, CellDescription] = WeakKeyDictionary()
+
+    def stem(self, stem: nn.Sequential, images: Tensor) -> State:
+        convolution, norm = stem
+        assert isinstance(norm, nn.BatchNorm2d)
+        output = convolution(images.contiguous(memory_format=torch.channels_last))
+        return State.of(maps(normalised(rows(output), norm), output))
+
+    def cell(self, cell: SearchCell, older: State, newer: State, weights: Tensor) -> State:
+        if cell not in self.descriptions:
+            self.descriptions[cell] = CellDescription(cell)
+        inputs = preprocess(cell.preprocess_older, older.rectified), preprocess(cell.preprocess_newer, newer.rectified)
+        return State.of(folded_cell(self.descriptions[cell], *inputs, weights))
+
+    def pooled(self, state: State) -> Tensor:
+        return rows(state.maps).view(len(state.maps), -1, state.maps.shape[1]).mean(dim=1)

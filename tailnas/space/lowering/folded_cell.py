@@ -1,0 +1,88 @@
+"""The search cell on a CPU: one hand-written autograd function on channels-last maps, edges as tensors that fit the
+cache.
+
+What it buys: every BatchNorm behind a 1x1 convolution, with its mixture weight, is part of a matrix product
+(normalised_product.py), depthwise convolutions and their gradients use the kernels that torch is good at
+(depthwise.py), ReLU and pooling are computed once a source (pools.py), gradients only where they are asked for.
+Chosen on CPUs in training mode.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from tailnas.space.lowering.batch_statistics import BatchStatistics
+from tailnas.space.lowering.demand import gradients_wanted
+from tailnas.space.lowering.description import OUTGOING, CellDescription, CellWeights
+from tailnas.space.lowering.layout import rows
+from tailnas.space.lowering.leaving import Leaving, Nodes
+from tailnas.space.primitives import NODES
+
+
+def folded_cell(description: CellDescription, older: Tensor, newer: Tensor, weights: Tensor) -> Tensor:
+    """SearchCell.forward behind its preprocessing: two (N, C, H, W) and weights (14, 8) to (N, 4C, H', W')."""
+    leaving: list[Leaving] = []
+    output: Tensor = FoldedCell.apply(description, leaving, older, newer, weights, *description.weights())
+    record = BatchStatistics()
+    for source, norms in zip(leaving, description.norms, strict=True):
+        source.record(norms, record)
+    record.update_running(rows(output).shape[0])
+    return output
+
+
+class FoldedCell(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        description: CellDescription,
+        leaving: list[Leaving],
+        older: Tensor,
+        newer: Tensor,
+        weights: Tensor,
+        *stacks: Tensor,
+    ) -> Tensor:
+        step = description.stride(0)
+        nodes = Nodes(NODES, older[:, :, ::step, ::step])
+        states = [older, newer]
+        for index, (part, edges) in enumerate(OUTGOING):
+            if index >= 2:
+                states.append(nodes.state(index - 2))
+            source = Leaving.of(
+                states[index], description.stride(index), CellWeights(*stacks).of(part), description.eps
+            )
+            source.send(weights[[edge.row for edge in edges]], nodes, [edge.node for edge in edges])
+            leaving.append(source)
+        states.append(nodes.state(NODES - 1))
+        ctx.leaving = leaving
+        ctx.save_for_backward(weights, *stacks)
+        return torch.cat(states[2:], dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weights, *stacks = ctx.saved_tensors
+        older_wanted, newer_wanted, _, *stacks_wanted = gradients_wanted(ctx)
+        gradients = [rows(part).contiguous() for part in gradient.split(gradient.shape[1] // NODES, dim=1)]
+        centred = list(gradients)
+        mixture = torch.zeros_like(weights)
+        into = CellWeights(*map(torch.empty_like, stacks)) if any(stacks_wanted) else None
+        inputs: list[Tensor | None] = [None, None]
+        for index, (part, edges) in reversed(list(enumerate(OUTGOING))):
+            newest = edges[0].node
+            centred[newest] = gradients[newest] - gradients[newest].sum(0).div_(len(gradients[newest]))
+            positions = [edge.row for edge in edges]
+            mixture[positions], state = ctx.leaving[index].backward(
+                [gradients[edge.node] for edge in edges],
+                [centred[edge.node] for edge in edges],
+                weights[positions],
+                CellWeights(*stacks).of(part),
+                into.of(part) if into else None,
+                state_wanted=(older_wanted, newer_wanted, True, True, True)[index],
+            )
+            if index < 2:
+                inputs[index] = state
+            elif state is not None:
+                gradients[index - 2] = gradients[index - 2] + rows(state)
+        return None, None, *inputs, mixture, *(into or (None,) * len(stacks))

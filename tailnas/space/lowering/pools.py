@@ -1,0 +1,72 @@
+"""Pooling, its BatchNorm and their gradients, computed once a source although every edge has its own.
+
+What it buys: 5 poolings instead of 14 a cell. The average is a depthwise convolution, three times as fast as torch's
+average pooling of channels-last maps with few channels (0.35 instead of 1.0 ms for [32, 16, 32, 32], one thread).
+Chosen by the CPU lowering.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tailnas.space.lowering.depthwise import convolve, input_gradient
+from tailnas.space.lowering.layout import rows
+
+
+@dataclass
+class NormalisedPool:
+    """A pooled source less its mean, as rows (N * H * W, C), with BatchNorm's batch statistics (C,)."""
+
+    centred: Tensor
+    mean: Tensor
+    variance: Tensor
+    inverse: Tensor
+
+    @staticmethod
+    def of(pooled: Tensor, eps: float) -> "NormalisedPool":
+        """`pooled`: (N, C, H, W), overwritten."""
+        centred = rows(pooled)
+        mean = centred.sum(0).div_(len(centred))
+        centred.sub_(mean)
+        variance = centred.square().sum(0).div_(len(centred))
+        return NormalisedPool(centred, mean, variance, (variance + eps).rsqrt())
+
+    def scale_gradients(self, gradients: list[Tensor]) -> Tensor:
+        """For each edge's output gradient (rows, C), its sum over rows against the normalised map: (edges, C)."""
+        return torch.stack([(gradient * self.centred).sum(0) for gradient in gradients]) * self.inverse
+
+    def input_gradient(self, mixed: Tensor, scales: Tensor, projections: Tensor) -> Tensor:
+        """Gradient of the pooled map. `mixed`: sum over edges of scale times centred gradient, overwritten; scales:
+        (edges, 1); projections: scale_gradients' result (edges, C).
+        """
+        damping = (scales * projections).sum(0) * self.inverse.square() / -len(mixed)
+        return mixed.mul_(self.inverse).addcmul_(self.centred, damping)
+
+
+def max_pool(images: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Maxima of 3x3 windows and where they are."""
+    return torch.ops.aten.max_pool2d_with_indices(images, (3, 3), (stride, stride), (1, 1))
+
+
+def max_pool_gradient(gradient: Tensor, images: Tensor, indices: Tensor, stride: int) -> Tensor:
+    return torch.ops.aten.max_pool2d_with_indices_backward(
+        gradient, images, (3, 3), (stride, stride), (1, 1), (1, 1), False, indices
+    )
+
+
+def average_pool(images: Tensor, stride: int) -> Tensor:
+    """Means of 3x3 windows over the pixels that exist."""
+    sums = convolve(images, images.new_ones(images.shape[1], 1, 3, 3), stride=stride)
+    return sums.mul_(_shares(images, stride))
+
+
+def average_pool_gradient(gradient: Tensor, images: Tensor, stride: int) -> Tensor:
+    ones = images.new_ones(images.shape[1], 1, 3, 3)
+    return input_gradient(gradient * _shares(images, stride), ones, images, stride=stride)
+
+
+def _shares(images: Tensor, stride: int) -> Tensor:
+    """One over the number of pixels in each window, (1, 1, H, W)."""
+    ones = images.new_ones(1, 1, *images.shape[2:])
+    return convolve(ones, images.new_ones(1, 1, 3, 3), stride=stride).reciprocal_()

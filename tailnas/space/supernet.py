@@ -1,0 +1,149 @@
+"""The search network with one branch, DARTS (arXiv 1806.09055).
+
+    net = SuperNet(channels, cells, num_classes, in_channels=3, reductions=None, lowering="auto")
+    alphas = initial_alphas(("normal", "reduce"), generator)      # {"normal": (14, 8), "reduce": (14, 8)}, float32, CPU
+    net(images, alphas) -> logits (N, K)                          # alphas=None: all primitives weigh the same
+    net.features(images, alphas) -> (N, D)                        # what the classifier sees
+    net.components == ("normal", "reduce")                        # the alphas it takes
+    with frozen_running_statistics(net): ...                      # training mode, running statistics stay as they are
+    with seeded_initialisation(seed): net = SuperNet(...)         # reproducible weights, global generator untouched
+
+Alphas are arguments, not parameters: `net.parameters()` are the weights of the lower level of the bilevel problem
+alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tailnas.space.cell import SearchCell
+from tailnas.space.lowering.choose import AUTOMATIC, LoweringChoice
+from tailnas.space.primitives import EDGES, PRIMITIVES
+
+STEM_MULTIPLIER = 3
+CELL_MULTIPLIER = 4
+
+
+def default_reductions(cells: int) -> tuple[int, int]:
+    """Where DARTS puts its reduction cells: at a third and at two thirds of the depth."""
+    return cells // 3, 2 * cells // 3
+
+
+class Backbone(nn.Module):
+    """Stem and search cells, without a classifier: images (N, in_channels, H, W) to the outputs of the last two
+    cells.
+    """
+
+    def __init__(
+        self, channels: int, cells: int, in_channels: int, reductions: Sequence[int] | None, lowering: str
+    ) -> None:
+        super().__init__()
+        self.lowering = LoweringChoice(lowering)
+        self.channels = channels
+        self.in_channels = in_channels
+        self.reductions = tuple(default_reductions(cells) if reductions is None else reductions)
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, STEM_MULTIPLIER * channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(STEM_MULTIPLIER * channels),
+        )
+        self.cells = nn.ModuleList()
+        older, newer, width, reduction_before = STEM_MULTIPLIER * channels, STEM_MULTIPLIER * channels, channels, False
+        for index in range(cells):
+            reduction = index in self.reductions
+            width = 2 * width if reduction else width
+            self.cells.append(SearchCell(older, newer, width, reduction=reduction, reduction_before=reduction_before))
+            older, newer, reduction_before = newer, CELL_MULTIPLIER * width, reduction
+        self.width = width
+        self.output_channels = (older, newer)
+        self.ends_in_reduction = reduction_before
+
+    def states(self, images: Tensor, weights: Mapping[str, Tensor]) -> tuple[Any, Any]:
+        """Outputs of the last two cells, older first, as the lowering keeps them. `weights`: softmax of the alphas."""
+        lowering = self.lowering(images.device, training=self.training)
+        older = newer = lowering.stem(self.stem, images)
+        for cell in self.cells:
+            assert isinstance(cell, SearchCell)
+            mixture = weights["reduce" if cell.reduction else "normal"]
+            older, newer = newer, lowering.cell(cell, older, newer, mixture)
+        return older, newer
+
+    def pooled(self, state: Any) -> Tensor:
+        """Mean over the map of a state, (N, D)."""
+        return self.lowering(next(self.parameters()).device, training=self.training).pooled(state)
+
+
+class SuperNet(Backbone):
+    """The DARTS search network: every edge of every cell computes the softmax-weighted mixture of all primitives.
+
+    `channels`: width of the first cells, doubled by each reduction cell. `reductions`: indices of the reduction
+    cells, by default cells // 3 and 2 * cells // 3. Image sides must be divisible by two once for each reduction.
+    `lowering`: how it is computed (lowering/choose.py); "plain" is the definition, "auto" the fastest way there is.
+    """
+
+    components = ("normal", "reduce")
+
+    def __init__(
+        self,
+        channels: int,
+        cells: int,
+        num_classes: int,
+        in_channels: int = 3,
+        *,
+        reductions: Sequence[int] | None = None,
+        lowering: str = AUTOMATIC,
+    ) -> None:
+        super().__init__(channels, cells, in_channels, reductions, lowering)
+        self.num_classes = num_classes
+        self.classifier = nn.Linear(self.output_channels[1], num_classes)
+
+    def features(self, images: Tensor, alphas: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Globally pooled output of the last cell, (N, D)."""
+        weights = softmax_weights(alphas, self.components, self.classifier.weight)
+        return self.pooled(self.states(images, weights)[1])
+
+    def forward(self, images: Tensor, alphas: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Logits (N, K) of images (N, in_channels, H, W) under alphas {"normal": (14, 8), "reduce": (14, 8)}."""
+        return self.classifier(self.features(images, alphas))
+
+
+def pooled(maps: Tensor) -> Tensor:
+    """Mean over the map: (N, C, H, W) to (N, C)."""
+    return maps.mean(dim=(2, 3))
+
+
+def softmax_weights(alphas: Mapping[str, Tensor] | None, components: Sequence[str], like: Tensor) -> dict[str, Tensor]:
+    """Mixture weights of every component, with the dtype and device of `like`; None stands for alphas of zero."""
+    if alphas is None:
+        alphas = {name: like.new_zeros(EDGES, len(PRIMITIVES)) for name in components}
+    return {name: torch.softmax(alphas[name], dim=-1).to(like) for name in components}
+
+
+def initial_alphas(components: Sequence[str], generator: torch.Generator) -> dict[str, Tensor]:
+    """Alphas (14, 8) of each component drawn as 1e-3 * N(0, 1), float32 on the CPU, in the order of `components`."""
+    return {name: 1e-3 * torch.randn(EDGES, len(PRIMITIVES), generator=generator) for name in components}
+
+
+@contextmanager
+def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Training-mode forwards normalise by their batch as ever but leave every BatchNorm's running statistics alone."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+@contextmanager
+def seeded_initialisation(seed: int) -> Iterator[None]:
+    """Networks built inside draw their initial weights (torch's defaults) from `seed`; the global generator is
+    restored.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,74 @@
+"""Weights files: safetensors with one metadata entry, a JSON text that says what the weights belong to.
+
+One entry because safetensors writes several in random order, and files must be equal byte for byte when their content
+is.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor, nn
+
+from tailnas.errors import UserError
+
+METADATA_KEY = "tailnas"
+
+
+def save_weights(path: Path | str, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Write tensors and their description, whole or not at all. `config["kind"]` says what it is: network, supernet."""
+    path = Path(path)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(dict(config), sort_keys=True)})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_weights(path: Path | str, kind: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (on the CPU) and description of a weights file; with `kind`, files of another kind are refused.
+
+    Raises UserError, one line naming the file, when it is missing, damaged, or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file")
+    try:
+        content = path.read_bytes()  # never memory-mapped: a file that is replaced meanwhile cannot harm the tensors
+        state = load(content)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    try:
+        config = json.loads(header["__metadata__"][METADATA_KEY])
+    except (KeyError, json.JSONDecodeError):
+        config = None
+    if not isinstance(config, dict) or "kind" not in config:
+        raise UserError(
+            f"{path}: no weights of tailnas (its metadata has no entry {METADATA_KEY!r} that says what it is)"
+        )
+    if kind is not None and config["kind"] != kind:
+        raise UserError(f"{path}: holds a {config['kind']}, a {kind} is needed here")
+    return state, config
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:
+    """Load `state`, read from `path`, into `module`: the same names and shapes, or UserError naming the first that
+    differs.
+    """
+    own = module.state_dict()
+    if differing := sorted(own.keys() ^ state.keys()):
+        where = "missing" if differing[0] in own else "not part of this network"
+        raise UserError(f"{path}: the tensor {differing[0]} is {where}")
+    for key, value in state.items():
+        if own[key].shape != value.shape:
+            raise UserError(
+                f"{path}: the tensor {key} has shape {tuple(value.shape)}, the network needs {tuple(own[key].shape)}"
+            )
+    module.load_state_dict(dict(state))

@@ -1,0 +1,18 @@
+"""Classifier re-training, cRT (Kang et al. 2020, 1910.09217, section 4.1)."""
+
+import torch
+from torch import nn
+
+from tailnas.seeding import seed_for
+from tailnas.space.supernet import seeded_initialisation
+from tailnas.training.heads.task import HeadResult, HeadTask
+
+
+def adapt_head(task: HeadTask) -> HeadResult:
+    """A new head, trained on class-balanced batches."""
+    with seeded_initialisation(seed_for(task.seed, "adapt", "head")):
+        fresh = nn.Linear(task.head.in_features, task.head.out_features)
+    with torch.no_grad():
+        task.head.weight.copy_(fresh.weight)
+        task.head.bias.copy_(fresh.bias)
+    return HeadResult(task.train(task.head, "class_balanced"))

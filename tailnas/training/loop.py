@@ -1,0 +1,107 @@
+"""The loop around every training run: an epoch, its line of history, its checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tailnas.errors import UserError
+from tailnas.training.checkpoint import Checkpoint, Row, Stateful
+from tailnas.training.progress import Progress
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+RunEpoch = Callable[[int, Callable[[], None]], Row]
+"""Runs epoch e (from 0), calls its second argument after each step, returns the epoch's line of history."""
+
+
+class Loop:
+    """Runs epochs, and goes on after the last checkpointed one if an earlier process was interrupted.
+
+    title: for the progress display. checkpoint: the file; it outlives the loop, and the stage removes it once its
+    outputs are written. events: folder for TensorBoard.
+    """
+
+    def __init__(self, title: str, checkpoint: Path, events: Path, progress: str) -> None:
+        self.title, self.checkpoint, self.events, self.progress = title, checkpoint, events, progress
+
+    def part(self, name: str) -> Loop:
+        """A loop of its own for one of several phases of the same work, with a checkpoint and events of its own."""
+        file = self.checkpoint.with_name(f"{self.checkpoint.stem}-{name}{self.checkpoint.suffix}")
+        return Loop(f"{self.title} {name}", file, self.events / name, self.progress)
+
+    def run(
+        self,
+        epochs: int,
+        steps: int,
+        run_epoch: RunEpoch,
+        parts: Mapping[str, Stateful],
+        show: Callable[[SummaryWriter, int], None] | None = None,
+    ) -> list[Row]:
+        """Train for `epochs` epochs of `steps` steps; returns one row an epoch.
+
+        parts: whatever `run_epoch` changes; a run that is killed and started again ends bit-identical on a CPU.
+        show: adds images of an epoch to TensorBoard.
+        """
+        checkpoint = Checkpoint(self.checkpoint, parts)
+        history = checkpoint.load()
+        if history:
+            print(f"{self.title}: going on after epoch {len(history)} of {epochs}", flush=True)
+        progress = Progress(self.title, epochs, steps, self.progress, done=len(history))
+        writer = _event_writer(self.events, len(history))
+        try:
+            for epoch in range(len(history), epochs):
+                row = run_epoch(epoch, progress.step)
+                history.append({"epoch": epoch + 1, **row})
+                for name, value in row.items():
+                    if not isinstance(value, str):
+                        writer.add_scalar(name, value, epoch + 1)
+                if show is not None:
+                    show(writer, epoch + 1)
+                checkpoint.save(history)
+                progress.epoch(history[-1])
+        finally:
+            progress.close()
+            writer.close()
+        return history
+
+
+class InnerLoop(Loop):
+    """Epochs inside one step of an outer loop, which alone has a checkpoint: nothing is kept or shown here.
+
+    step_done: called after each optimiser step, for the outer loop's progress.
+    """
+
+    def __init__(self, title: str, step_done: Callable[[], None]) -> None:
+        super().__init__(title, Path(), Path(), "none")
+        self.step_done = step_done
+
+    def run(
+        self,
+        epochs: int,
+        steps: int,
+        run_epoch: RunEpoch,
+        parts: Mapping[str, Stateful],
+        show: Callable[[SummaryWriter, int], None] | None = None,
+    ) -> list[Row]:
+        return [{"epoch": epoch + 1, **run_epoch(epoch, self.step_done)} for epoch in range(epochs)]
+
+
+def _event_writer(folder: Path, epochs_done: int) -> SummaryWriter:
+    from torch.utils.tensorboard import SummaryWriter
+
+    if epochs_done == 0 and folder.exists():
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+    return SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None)
+
+
+def require_finite(section: str, loss: float) -> None:
+    """Raises UserError where training has diverged."""
+    if not math.isfinite(loss):
+        raise UserError(
+            f"{section}.learning_rate: the loss became {loss}; allowed: a rate at which training does not diverge"
+        )

@@ -1,0 +1,164 @@
+"""The balanced super-network, trained on the source (IMB-NAS, 2210.00136; method: section 7).
+
+`mixture`: alphas fixed at 0, for searches by gradient. `single`: one random path a step, for ranking sub-networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tailnas.data.augmentation import Augmentation
+from tailnas.data.batches import Batches, sequential_batches
+from tailnas.data.device import DeviceImages, Normalisation
+from tailnas.imbalance.accuracy import balanced_accuracy
+from tailnas.imbalance.samplers import make_sampler
+from tailnas.seeding import seed_for, torch_generator
+from tailnas.space.random_genotype import random_genotype
+from tailnas.space.supernet import SuperNet, default_reductions, seeded_initialisation
+from tailnas.space.two_branch import TwoBranchSuperNet
+from tailnas.training.checkpoint import Row
+from tailnas.training.device import autocast
+from tailnas.training.loop import Loop
+from tailnas.training.paths import path_accuracy, single_path_loss, statistics_images
+from tailnas.training.supervised import GeneratorState, Loss, fit
+
+if TYPE_CHECKING:
+    from tailnas.params import Pretrain, Space
+
+Paths = Literal["mixture", "single"]
+FILES: dict[Paths, str] = {"mixture": "supernet.safetensors", "single": "single_path.safetensors"}
+"""Where the pretrain stage writes the super-network of each kind."""
+MEASURED_PATHS = 4
+"""Random paths whose mean accuracy is recorded after each epoch of single-path training."""
+STATISTICS_BATCHES = 20
+"""Batches for the BatchNorm statistics of a measured path (method: section 7)."""
+
+
+def supernet(space: Space, num_classes: int, in_channels: int) -> SuperNet:
+    """The single-branch super-network of `space`: L + 1 cells, reductions where L cells have them.
+
+    It is as deep as a two-branch one with L backbone cells and a head cell.
+    """
+    reductions = default_reductions(space.cells)
+    return SuperNet(space.channels, space.cells + 1, num_classes, in_channels, reductions=reductions)
+
+
+def pretrain(
+    settings: Pretrain,
+    space: Space,
+    train: DeviceImages,
+    held_out: DeviceImages,
+    num_classes: int,
+    seed: int,
+    loop: Loop,
+    paths: Paths = "mixture",
+) -> tuple[SuperNet, list[Row]]:
+    """Train on `train` for `settings.epochs` epochs (0: the initial weights).
+
+    Returns the super-network and one row an epoch, with the balanced accuracy on the source's `held_out` images; for
+    `single` that is the mean over MEASURED_PATHS random paths.
+    """
+    normalisation = Normalisation.of(train.images)
+    with seeded_initialisation(seed_for(seed, "pretrain", "network")):
+        network = supernet(space, num_classes, train.images.shape[1]).to(train.device)
+    batches = Batches(
+        train,
+        make_sampler("instance", train.labels.cpu(), num_classes, torch_generator(seed, "pretrain", "sampler")),
+        settings.batch_size,
+        normalisation,
+        Augmentation(settings.crop_padding, settings.flip),
+        torch_generator(seed, "pretrain", "augmentation"),
+    )
+
+    loss: Loss
+    measure: Callable[[], float]
+    path = torch_generator(seed, "pretrain", "path")
+    if paths == "mixture":
+        loss, measure = _mixture(network, held_out, normalisation, settings)
+    else:
+        loss = single_path_loss(network, path, F.cross_entropy, settings.precision)
+        measure = _single(network, train, held_out, normalisation, settings, seed)
+    history = fit(
+        network,
+        loss,
+        batches,
+        settings,
+        loop,
+        gradient_clip=settings.gradient_clip,
+        parts={"path": GeneratorState(path)} if paths == "single" else {},
+        measure=lambda: {"balanced_accuracy": measure()},
+    )
+    return network, history
+
+
+def _mixture(
+    network: SuperNet, held_out: DeviceImages, normalisation: Normalisation, settings: Pretrain
+) -> tuple[Loss, Callable[[], float]]:
+    def loss(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with autocast(images.device, settings.precision):
+            logits = network(images)
+        return F.cross_entropy(logits.float(), labels), logits
+
+    @torch.no_grad()
+    def measure() -> float:
+        network.eval()
+        held = sequential_batches(held_out, 2 * settings.batch_size, normalisation)
+        predictions = torch.cat([network(images).argmax(1) for images, _ in held])
+        return balanced_accuracy(predictions, held_out.labels, network.num_classes)
+
+    return loss, measure
+
+
+def _single(
+    network: SuperNet,
+    train: DeviceImages,
+    held_out: DeviceImages,
+    normalisation: Normalisation,
+    settings: Pretrain,
+    seed: int,
+) -> Callable[[], float]:
+    generator = torch_generator(seed, "pretrain", "measured paths")
+    measured = [random_genotype(generator) for _ in range(MEASURED_PATHS)]
+    sampler = make_sampler("instance", train.labels.cpu(), network.num_classes, generator)
+    batches = Batches(train, sampler, settings.batch_size, normalisation, None, generator)
+    statistics = statistics_images(batches, STATISTICS_BATCHES)
+
+    def measure() -> float:
+        size = 2 * settings.batch_size
+        scores = [path_accuracy(network, path, statistics, held_out, normalisation, size) for path in measured]
+        return sum(scores) / len(scores)
+
+    return measure
+
+
+def merged_histories(histories: Sequence[list[Row]]) -> list[Row]:
+    """One row an epoch; the columns of a second training in the same study are called `single_path_...`."""
+    first, *others = histories
+    return [
+        row
+        | {
+            f"single_path_{name}": value
+            for other in others
+            for name, value in other[index].items()
+            if name not in ("epoch", "learning_rate")
+        }
+        for index, row in enumerate(first)
+    ]
+
+
+def supernet_config(network: SuperNet | TwoBranchSuperNet) -> dict[str, Any]:
+    """What a weights file says about a super-network."""
+    return {
+        "kind": "supernet",
+        "branches": 2 if isinstance(network, TwoBranchSuperNet) else 1,
+        "channels": network.channels,
+        "cells": len(network.cells),
+        "reductions": list(network.reductions),
+        "in_channels": network.in_channels,
+        "classes": network.num_classes,
+    }

@@ -1,0 +1,1 @@
+"""The pipeline as its users meet it: two engines, kills, damaged files."""

@@ -1,0 +1,62 @@
+"""The smoke study, computed once with each engine; tests copy the folders that they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .project import Project
+
+STUDY = {
+    # one batch an epoch where a super-network is trained, and epochs enough for a kill to land between two of them
+    "study.imbalance_factors": [10],
+    "data.source.alphabet": "digits",
+    "split.n_max": 40,
+    "pretrain.batch_size": 128,
+    "search.batch_size": 128,
+    "pretrain.epochs": 4,
+    "search.epochs": 4,
+    "retrain.epochs": 6,
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """The same study computed by DVC and, from nothing, by Snakemake."""
+
+    dvc: Project
+    snakemake: Project
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("study")
+    by_dvc, by_snakemake = (Project.create(folder / name, **STUDY) for name in ("dvc", "snakemake"))
+    with ThreadPoolExecutor() as pool:
+        for future in [pool.submit(by_dvc.engine, "dvc"), pool.submit(by_snakemake.engine, "snakemake")]:
+            future.result()
+    return Study(by_dvc, by_snakemake)
+
+
+@pytest.fixture
+def computed_by(study: Study, tmp_path: Path) -> Iterator[Callable[[str], Project]]:
+    """computed_by("dvc" or "snakemake"): a copy of the study that this engine computed, with its cache."""
+    copies = []
+
+    def copy(engine: str) -> Project:
+        copies.append(getattr(study, engine).copy(tmp_path / engine))
+        return copies[-1]
+
+    yield copy
+    for project in copies:
+        project.end_processes()
+
+
+@pytest.fixture
+def computed(computed_by: Callable[[str], Project]) -> Project:
+    """A copy of the study that DVC computed, with its cache."""
+    return computed_by("dvc")

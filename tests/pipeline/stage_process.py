@@ -1,0 +1,66 @@
+"""Stage scripts in processes of their own that share one start-up: torch is imported once, not once a script."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import runpy
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .project import PATIENCE
+
+NAMES = ("fetch", "split", "pretrain", "search", "derive", "retrain", "adapt", "evaluate", "report")
+
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload([f"stages.{name}" for name in NAMES] + ["tensorboard", "torch._dynamo"])
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a script: exit status and the text of both streams."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run_stage(root: Path, name: str, *arguments: str, file_size: int | None = None) -> Ended:
+    """`python -m stages.NAME ARGUMENTS` in `root`. file_size: bytes after which the disk is full, for any one file."""
+    streams = [root.parent / f"{root.name}.{stream}" for stream in ("out", "err")]
+    process = _server.Process(target=_script, args=(str(root), name, arguments, list(map(str, streams)), file_size))
+    process.start()
+    process.join(PATIENCE)
+    assert process.exitcode is not None, f"stages.{name} hangs"
+    return Ended(process.exitcode, *(stream.read_text() for stream in streams))
+
+
+def _script(root: str, name: str, arguments: tuple[str, ...], streams: list[str], file_size: int | None) -> None:
+    for descriptor, path in zip((1, 2), streams, strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", closefd=False) for descriptor in (1, 2))
+    os.chdir(root)
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    sys.argv = [name, *arguments]
+    sys.modules.pop(f"stages.{name}", None)  # imported by the server, not yet run
+    status: object = 0
+    try:
+        runpy.run_module(f"stages.{name}", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        status = ended.code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        status = 1
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+        status = 1
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,110 @@
+"""kill -9 in the middle of a stage, then the same command again at once: as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections import Counter
+
+import psutil
+import pytest
+
+from .project import PATIENCE, wait_until
+
+pytestmark = pytest.mark.slow
+
+COMMANDS = {"dvc": ["dvc", "repro"], "snakemake": ["snakemake", "--cores", "2"]}
+OUTPUTS = {
+    "pretrain": "results/pretrain/seed0",
+    "search": "results/runs/bbn_hls-if10-seed0/search",
+    "retrain": "results/runs/bbn_hls-if10-seed0/retrain",
+}
+EVERY = [
+    (engine, victim, stage)
+    for engine, victims in {
+        "dvc": ("dvc", "script", "process group"),
+        "snakemake": ("snakemake", "dvc", "script", "process group"),
+    }.items()
+    for victim in victims
+    for stage in OUTPUTS
+]
+QUICK = {
+    ("snakemake", "snakemake", "pretrain"),
+    ("dvc", "dvc", "search"),
+    ("snakemake", "process group", "retrain"),
+}
+
+
+@pytest.mark.parametrize(
+    ("engine", "victim", "stage"),
+    [pytest.param(*case, marks=[] if case in QUICK else [pytest.mark.slow], id="-".join(case)) for case in EVERY],
+)
+def test_a_kill_leaves_no_trace(computed_by, tmp_path, engine, victim, stage):
+    project = computed_by(engine)
+    before = project.outputs()
+    project.forget(OUTPUTS[stage])
+    checkpoints = project.root / ".tailnas" / "checkpoints"
+    logs = [tmp_path / "killed.log", tmp_path / "again.log"]
+
+    first = project.start(COMMANDS[engine], logs[0])
+    wait_until(lambda: list(checkpoints.glob(f"{stage}-*.pt")), first, f"a checkpoint of {stage}", logs[0])
+    script = stage_process(first.pid, stage)
+    survives = victim in {"dvc", "snakemake"}
+    if survives:
+        script.suspend()  # so that it cannot end before the second command finds it at work
+    kill(victim, engine, first, script)
+    first.wait(PATIENCE)
+    if not survives:
+        wait_until(lambda: not is_alive(script), None, "the end of the script", logs[0])
+    assert is_alive(script) == survives
+    assert not (project.root / OUTPUTS[stage]).exists(), "the kill came too late"
+
+    second = project.start(COMMANDS[engine], logs[1])
+    if survives:
+        wait_until(lambda: "waiting for" in logs[1].read_text(), second, "a word of waiting", logs[1])
+        script.resume()
+    assert second.wait(2 * PATIENCE) == 0, logs[1].read_text()[-6000:]
+
+    assert not is_alive(script)
+    assert project.outputs() == before
+    assert project.leftovers() == []
+    assert not list(checkpoints.glob("*"))
+    assert project.is_clean()
+    assert project.planned() == set()
+    said = "".join(log.read_text() for log in logs)
+    epochs = Counter(re.findall(rf"{stage} [\w.-]+ epoch (\d+)/\d+", said))
+    assert set(epochs.values()) == {1}, f"an epoch was computed twice: {epochs}"
+    if not survives:
+        assert re.search(rf"^{stage} [\w.-]+: going on after epoch [1-9]", logs[1].read_text(), flags=re.MULTILINE)
+
+
+def stage_process(ancestor: int, stage: str) -> psutil.Process:
+    """The process of the stage's script itself, not of a shell that waits for it."""
+    (found,) = [
+        process
+        for process in psutil.Process(ancestor).children(recursive=True)
+        if process.cmdline()[1:3] == ["-m", f"stages.{stage}"]
+    ]
+    return found
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; where nobody reaps orphans, a dead one stays as a zombie."""
+    try:
+        return process.status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill(victim: str, engine: str, first, script: psutil.Process) -> None:
+    """kill -9 of the engine's main process alone, of the DVC process alone, of the script alone, or of everything."""
+    if victim == "process group":
+        os.killpg(first.pid, signal.SIGKILL)
+    elif victim == engine:
+        os.kill(first.pid, signal.SIGKILL)
+    elif victim == "script":
+        script.kill()
+    else:
+        parents = [process for process in script.parents() if any("dvc" in word for word in process.cmdline()[:2])]
+        parents[0].kill()

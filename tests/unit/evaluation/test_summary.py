@@ -1,0 +1,93 @@
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tailnas.evaluation.plots import confusion_frame, per_class_frame, search_frame
+from tailnas.evaluation.runs import read_results
+from tailnas.evaluation.summary import mean_metric, results_table, study_metrics, summary_frame
+
+
+def read(study):
+    results, _, splits, _ = study.arguments
+    return read_results(results, splits, study)
+
+
+def test_summary_has_one_row_a_run_with_the_runs_own_numbers(make_study):
+    study = make_study(seeds=(0, 1))
+    frame = summary_frame(read(study))
+    assert frame["run"].tolist()[:2] == ["darts-if30-seed0", "darts-if30-seed1"]
+    stored = json.loads((study.run("bbn_hls", seed=1) / "evaluate/metrics.json").read_text())
+    row = frame.set_index("run").loc["bbn_hls-if30-seed1"]
+    assert row["retrained_few"] == stored["retrained"]["few"]
+    assert row["adapted_ece"] == stored["adapted"]["ece"]
+    assert row["search_multiply_adds"] == 48 * 24 * 12 * 2_310_144
+    assert np.isnan(frame.set_index("run").loc["random-if30-seed0", "softmax_movement"])
+
+
+def test_metrics_for_dvc_are_means_over_seeds(make_study):
+    study = make_study(seeds=(0, 1), imbalance_factors=(30, 10))
+    results = read(study)
+    metrics = study_metrics(results)
+    assert list(metrics) == [f"{m}-if{f}" for f in (30, 10) for m in ("darts", "bbn_hls", "random")]
+    frame = summary_frame(results).query("method == 'darts' and imbalance_factor == 10")
+    assert metrics["darts-if10"]["adapted"]["top1"] == pytest.approx(frame["adapted_top1"].mean(), abs=1e-6)
+    assert set(metrics["random-if30"]["retrained"]) == {"top1", "macro_f1", "many", "medium", "few"}
+
+
+def test_groups_under_different_rules_are_never_averaged(make_study):
+    study = make_study(methods=("random",), seeds=(0, 1))
+    path = study.run("random", seed=1) / "evaluate/metrics.json"
+    found = json.loads(path.read_text())
+    found["groups"]["rule"] = "thirds"
+    path.write_text(json.dumps(found))
+    results = read(study)
+    assert mean_metric(list(results.runs), "adapted", "few") is None
+    assert mean_metric(list(results.runs), "adapted", "top1") is not None
+    assert set(study_metrics(results)["random-if30"]["adapted"]) == {"top1", "macro_f1"}
+
+
+def test_table_for_the_terminal_of_one_seed(make_study):
+    frame = summary_frame(read(make_study()))
+    table = results_table(frame)
+    assert table.isascii()
+    lines = table.splitlines()
+    assert lines[0] == "Imbalance factor 30, retrained -> head adapted, one seed: no interval"
+    assert len({len(line) for line in lines[1:]}) == 1
+    assert [line.split()[0] for line in lines[3:]] == ["darts-if30-seed0", "bbn_hls-if30-seed0", "random-if30-seed0"]
+    row = frame.iloc[0]
+    assert f"{100 * row['retrained_few']:.1f} -> {100 * row['adapted_few']:.1f}" in lines[3]
+    assert f"{row['parameters']:,}" in lines[3]
+
+
+def test_table_over_seeds_has_means_and_survives_the_csv(make_study):
+    frame = summary_frame(read(make_study(seeds=(0, 1, 2), imbalance_factors=(30, 10))))
+    table = results_table(frame)
+    assert table == results_table(pd.read_csv(io.StringIO(frame.to_csv(index=False))))
+    assert table.count("mean of 3 seeds") == 2
+    top1 = 100 * frame.query("method == 'darts' and imbalance_factor == 30")["retrained_top1"]
+    assert f"{top1.mean():.1f} +- {top1.std():.1f}" in table.splitlines()[3]
+
+
+def test_tables_for_dvc_plots(make_study):
+    results = read(make_study(seeds=(0, 1)))
+    search = search_frame(results)
+    assert set(search["method"]) == {"darts", "bbn_hls"}
+    assert len(search) == 2 * 2 * 12
+    assert "genotype" not in search
+    assert search.query("method == 'darts'")["mixing_ratio"].isna().all()
+    per_class = per_class_frame(results)
+    assert len(per_class) == 6 * 2 * 10
+    confusion = confusion_frame(results)
+    assert confusion.groupby("method").size().to_dict() == {"darts": 500, "bbn_hls": 500, "random": 500}
+    own = confusion.query("method == 'random'")
+    correct = (own["actual"] == own["predicted"]).mean()
+    assert correct == pytest.approx(results.of("random", seed=0)[0].metrics["adapted"]["top1"])
+
+
+def test_a_study_that_searches_nothing_has_an_empty_search_table(make_study):
+    frame = search_frame(read(make_study(methods=("random",))))
+    assert len(frame) == 0
+    assert "epoch" in frame

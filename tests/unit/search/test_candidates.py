@@ -1,0 +1,102 @@
+"""Candidates: where they come from, how the best is chosen, what they cost."""
+
+import io
+
+import pytest
+import torch
+
+from tailnas.search.candidates import Evolution, RandomCandidates, make_candidates
+from tailnas.search.cost import Cost, candidate_network, path_costs
+from tailnas.search.ranking import rank
+from tailnas.space.genotype import Genotype
+from tailnas.space.multiply_adds import multiply_adds
+from tailnas.space.random_genotype import random_genotype
+from tailnas.training.loop import Loop
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def separable(genotype: Genotype) -> float:
+    """A score with a known best: the share of separable convolutions."""
+    primitives = [primitive for edges in genotype.components().values() for primitive, _ in edges]
+    return sum(primitive.startswith("sep_conv") for primitive in primitives) / len(primitives)
+
+
+def scored(candidates, count):
+    scores = []
+    for _ in range(count):
+        genotype = candidates.propose()
+        scores.append(separable(genotype))
+        candidates.tell(genotype, scores[-1])
+    return scores
+
+
+@pytest.mark.parametrize("make", [RandomCandidates, lambda g: Evolution(g, 10, 4)], ids=["random", "evolution"])
+def test_no_candidate_comes_twice_and_state_goes_on(make):
+    whole = make(generator())
+    scored(whole, 60)
+    assert len({genotype for genotype, _ in whole.scored}) == 60
+    half, other = make(generator()), make(generator(5))
+    scored(half, 23)
+    buffer = io.BytesIO()
+    torch.save(half.state_dict(), buffer)
+    buffer.seek(0)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    scored(other, 37)
+    assert other.scored == whole.scored
+
+
+def test_evolution_climbs_and_random_draws_do_not():
+    climbing, drawn = scored(Evolution(generator(), 16, 5), 400), scored(RandomCandidates(generator()), 400)
+    assert climbing[:16] == drawn[:16], "the first population is random"
+    assert max(climbing) > 0.9 > 0.75 >= max(drawn)
+
+
+def test_parents_are_among_the_youngest():
+    """With a score that falls with age, a parent beyond the population would show as a child of the first candidate."""
+    candidates = Evolution(generator(), 3, 3)
+    ancestry = []
+    for number in range(40):
+        genotype = candidates.propose()
+        if number >= 3:
+            alive = [other for other, _ in candidates.scored[-3:]]
+            distances = [
+                sum(len(set(getattr(genotype, c)) - set(getattr(o, c))) for c in ("normal", "reduce")) for o in alive
+            ]
+            ancestry.append(min(distances))
+        candidates.tell(genotype, -float(number))
+    assert max(ancestry) <= 1
+
+
+def test_the_first_of_equals_wins(tmp_path):
+    scores = iter([0.25, 0.5, 0.5, 0.125])
+    candidates = RandomCandidates(generator())
+    loop = Loop("search rank", tmp_path / "a.pt", tmp_path / "events", "none")
+    best, table = rank(candidates, 4, lambda *_: {"balanced_accuracy": next(scores)}, loop)
+    assert best == candidates.scored[1][0]
+    assert [row["candidate"] for row in table] == [1, 2, 3, 4]
+    assert [row["best_balanced_accuracy"] for row in table] == [0.25, 0.5, 0.5, 0.5]
+    assert [Genotype.from_json(row["genotype"]) for row in table] == [genotype for genotype, _ in candidates.scored]
+
+
+def test_source_follows_the_parameters(make_task):
+    task = make_task(candidate_source="evolution", population=3, tournament=2)
+    made = make_candidates(task.settings, generator())
+    assert isinstance(made, Evolution) and (made.population, made.tournament) == (3, 2)
+    assert type(make_candidates(make_task().settings, generator())) is RandomCandidates
+
+
+def test_costs_of_paths_are_those_of_their_networks(make_task):
+    space, source = make_task().space, generator()
+    costs = path_costs(space, 3, 1, 16)
+    for _ in range(5):
+        genotype = random_genotype(source)
+        assert costs(genotype) == multiply_adds(candidate_network(genotype, space, 3, 1), 1, 16)
+
+
+def test_cost_adds_up():
+    cost = Cost(2, trained_images=30, scored_images=10, total_multiply_adds=400, details={"candidates": 3}).to_dict()
+    assert cost["images"] == 40 and cost["multiply_adds"] == 10 and cost["candidates"] == 3
+    assert Cost().to_dict()["images"] == Cost().to_dict()["multiply_adds"] == 0

@@ -1,0 +1,208 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tailnas.errors import UserError
+from tailnas.space.genotype import DARTS_V1, DARTS_V2, Genotype
+from tailnas.space.inherit import inherit_weights
+from tailnas.space.network import Network, load_model, save_model
+from tailnas.space.primitives import PRIMITIVES, edge_index
+from tailnas.space.supernet import SuperNet, seeded_initialisation
+from tailnas.space.supernet_file import load_supernet, save_supernet
+from tailnas.space.two_branch import TwoBranchSuperNet
+from tailnas.space.weights import read_weights, save_weights
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("genotype", "plain", "with_auxiliary"), [(DARTS_V1, 3_169_414, 3_645_840), (DARTS_V2, 3_349_342, 3_825_768)]
+)
+def test_parameter_counts_of_derived_networks(genotype: Genotype, plain: int, with_auxiliary: int) -> None:
+    assert parameters(Network(genotype, 36, 20, 10)) == plain
+    assert parameters(Network(genotype, 36, 20, 10, auxiliary=True)) == with_auxiliary
+
+
+def small(genotype: Genotype = DARTS_V2, *, auxiliary: bool = False, in_channels: int = 1) -> Network:
+    with seeded_initialisation(0):
+        return Network(genotype, 4, 3, 10, auxiliary, in_channels)
+
+
+def test_auxiliary_logits_in_training_only() -> None:
+    network, images = small(auxiliary=True), torch.randn(2, 1, 32, 32)
+    logits, auxiliary = network(images)
+    assert logits.shape == auxiliary.shape == (2, 10)
+    assert network.eval()(images).shape == (2, 10)
+    with pytest.raises(ValueError, match="8x8"):
+        network.train()(torch.randn(2, 1, 16, 16))
+
+
+def test_the_last_cell_is_the_instance_head() -> None:
+    head = tuple(("skip_connect", source) for _ in range(4) for source in (0, 1))
+    network = Network(Genotype(DARTS_V2.normal, DARTS_V2.reduce, head, head), 4, 4, 10, reductions=(1, 2))
+    assert all(isinstance(operation, nn.Identity) for operation in network.cells[3].operations)
+    assert network(torch.randn(2, 3, 16, 16)).shape == (2, 10)
+    with pytest.raises(ValueError, match="head cell 3"):
+        Network(network.genotype, 4, 4, 10, reductions=(1, 3))
+
+
+def test_logits_are_the_classifier_on_the_features() -> None:
+    network, images = small().eval(), torch.randn(2, 1, 16, 16)
+    torch.testing.assert_close(network(images), network.classifier(network.features(images)))
+
+
+def test_drop_path_drops_whole_paths_of_single_images() -> None:
+    network, images = small(), torch.randn(4, 1, 16, 16)
+    calm = network(images)
+    network.drop_path = 0.5
+    with pytest.raises(ValueError, match="drop_path_generator"):
+        network(images)
+    network.drop_path_generator = torch.Generator().manual_seed(0)
+    scales = torch.stack(network._path_scales(images, list(network.cells)))
+    assert scales.shape == (sum(cell.droppable() for cell in network.cells), 4, 1, 1, 1)
+    assert set(scales.unique().tolist()) == {0.0, 2.0}
+    assert 0.3 < scales.mean() / 2 < 0.7
+    network.drop_path_generator.manual_seed(0)
+    first = network(images)
+    network.drop_path_generator.manual_seed(0)
+    assert torch.equal(first, network(images)) and not torch.equal(first, calm)
+    network.drop_path_generator = None
+    assert network.eval()(images).shape == (4, 10)
+
+
+def test_dropping_every_path_leaves_identities_only() -> None:
+    network = small(DARTS_V1)
+    cell = network.cells[0]
+    state = torch.randn(2, 12, 8, 8)
+    output = cell(state, state, [torch.zeros(2, 1, 1, 1)] * cell.droppable())
+    older = cell.preprocess_older(state)
+    # DARTS_V1: node 0 keeps no identity, nodes 1 and 2 add input 0, node 3 adds node 0
+    torch.testing.assert_close(output, torch.cat([0 * older, older, older, 0 * older], dim=1))
+
+
+class TestModelFile:
+    classes = tuple("abcdefghij")
+
+    def write(self, folder: Path) -> tuple[Path, Network]:
+        network = small()
+        for _ in range(3):
+            network(torch.randn(8, 1, 16, 16))
+        save_model(folder / "model.safetensors", network, self.classes, (0.25,), (0.5,))
+        return folder / "model.safetensors", network
+
+    def test_round_trip_and_prediction(self, tmp_path: Path) -> None:
+        path, network = self.write(tmp_path)
+        model = load_model(path)
+        assert not model.training and model.classes == self.classes and model.normalisation == ((0.25,), (0.5,))
+        images = torch.randint(0, 256, (5, 1, 16, 16), dtype=torch.uint8)
+        expected = network.eval()((images.float() / 255 - 0.25) / 0.5).softmax(1)
+        torch.testing.assert_close(model.predict(images), expected)
+        torch.testing.assert_close(model.predict(images.numpy()), expected)
+        torch.testing.assert_close(model.train().predict(images), expected)
+        assert model.training
+
+    def test_bytes_are_a_function_of_the_content(self, tmp_path: Path) -> None:
+        path, network = self.write(tmp_path)
+        save_model(tmp_path / "again", network, self.classes, (0.25,), (0.5,))
+        assert path.read_bytes() == (tmp_path / "again").read_bytes()
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "model.safetensors"]
+
+    def test_the_auxiliary_head_is_left_out(self, tmp_path: Path) -> None:
+        save_model(tmp_path / "m", small(auxiliary=True), self.classes, (0.0,), (1.0,))
+        assert load_model(tmp_path / "m").auxiliary_head is None
+
+    @pytest.mark.parametrize(
+        "images", [np.zeros((1, 1, 16, 16)), np.zeros((1, 3, 16, 16), np.uint8), np.zeros((1, 16, 16), np.uint8)]
+    )
+    def test_prediction_refuses_other_images(self, images: np.ndarray) -> None:
+        with pytest.raises(ValueError, match="uint8 of shape"):
+            small().predict(images)
+
+    def test_damaged_files_are_named(self, tmp_path: Path) -> None:
+        path, _ = self.write(tmp_path)
+        state, config = read_weights(path)
+        content = path.read_bytes()
+
+        def error() -> str:
+            with pytest.raises(UserError) as raised:
+                load_model(path)
+            message = str(raised.value)
+            assert str(path) in message and "\n" not in message
+            return message
+
+        path.write_bytes(content[: len(content) // 2])
+        assert "not a readable safetensors file" in error()
+        path.write_bytes(b"")
+        assert "not a readable safetensors file" in error()
+        path.write_bytes(b"\xff" * 64)
+        assert "not a readable safetensors file" in error()
+        path.unlink()
+        assert "no such weights file" in error()
+        save_weights(path, state, config | {"kind": "supernet"})
+        assert "holds a supernet, a network is needed" in error()
+        save_weights(path, state, {})
+        assert "no weights of tailnas" in error()
+        save_weights(path, {k: v for k, v in state.items() if k != "stem.0.weight"}, config)
+        assert "stem.0.weight is missing" in error()
+        save_weights(path, state | {"more": torch.zeros(1)}, config)
+        assert "more is not part" in error()
+        save_weights(path, state | {"classifier.bias": torch.zeros(3)}, config)
+        assert "classifier.bias has shape (3,), the network needs (10,)" in error()
+        for change in ({"genotype": 3}, {"channels": "4"}, {"mean": [0.0, 0.0]}, {"std": None}, {"classes": 10}):
+            save_weights(path, state, config | change)
+            assert "description of the network" in error()
+        save_weights(path, state, {key: value for key, value in config.items() if key != "cells"})
+        assert "the key 'cells' is missing" in error()
+
+
+@pytest.mark.parametrize("build", [SuperNet, TwoBranchSuperNet])
+def test_super_network_file_round_trip(build: type[SuperNet | TwoBranchSuperNet], tmp_path: Path) -> None:
+    net = build(4, 3, 7, 1)
+    save_supernet(tmp_path / "net", net)
+    loaded = load_supernet(tmp_path / "net")
+    assert type(loaded) is build
+    for (key, value), other in zip(net.state_dict().items(), loaded.state_dict().values(), strict=True):
+        assert torch.equal(value, other), key
+    state, config = read_weights(tmp_path / "net")
+    save_weights(tmp_path / "net", state, config | {"channels": None})
+    with pytest.raises(UserError, match="description of the super-network"):
+        load_supernet(tmp_path / "net")
+
+
+def test_derived_network_inherits_the_super_network() -> None:
+    """With one-hot mixtures on the kept edges, the super-network in eval mode is the derived network."""
+    convolutional = (("sep_conv_3x3", 0), ("dil_conv_5x5", 1), ("skip_connect", 0), ("sep_conv_5x5", 2)) * 2
+    genotype = Genotype(convolutional, tuple(reversed([*convolutional[:2]])) + convolutional[2:])
+    with seeded_initialisation(1):
+        net, network = SuperNet(4, 3, 10), Network(genotype, 4, 3, 10)
+    for _ in range(3):
+        net(torch.randn(8, 3, 16, 16))
+    inherit_weights(network, net)
+    alphas = {}
+    for name, edges in genotype.components().items():
+        alphas[name] = torch.full((14, 8), -torch.inf)
+        alphas[name][:, 0] = 0.0
+        for position, (primitive, source) in enumerate(edges):
+            row = edge_index(position // 2, source)
+            alphas[name][row, [0, PRIMITIVES.index(primitive)]] = torch.tensor([-torch.inf, 0.0])
+    images = torch.randn(4, 3, 16, 16)
+    expected = net.eval()(images, alphas)
+    # eps of BatchNorm is the same in both; the derived network's affine weights are still the identity
+    torch.testing.assert_close(network.eval()(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_inheritance_from_the_instance_branch_and_its_limits() -> None:
+    genotype = Genotype(DARTS_V2.normal, DARTS_V2.reduce, DARTS_V1.normal, DARTS_V1.normal)
+    net = TwoBranchSuperNet(4, 3, 10)
+    network = Network(genotype, 4, 4, 10, reductions=(1, 2))
+    inherit_weights(network, net)
+    assert torch.equal(network.classifier.weight, net.instance_classifier.weight)
+    kept = network.cells[3].operations[0].pointwise1.weight
+    assert torch.equal(kept, net.instance_head.edges[edge_index(0, 1)]["sep_conv_3x3"].pointwise1.weight)
+    with pytest.raises(ValueError, match="super-network"):
+        inherit_weights(Network(genotype, 8, 4, 10, reductions=(1, 2)), net)

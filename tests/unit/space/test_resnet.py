@@ -1,0 +1,99 @@
+"""ResNet-32 in the place of a derived network."""
+
+import pytest
+import torch
+
+from tailnas.errors import UserError
+from tailnas.space.genotype import DARTS_V2, Genotype
+from tailnas.space.network import Network, load_model, save_model
+from tailnas.space.width import fitted_channels, parameter_count
+
+RESNET = Genotype(network="resnet32")
+IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def build(channels=4, classes=5, **options) -> Network:
+    return Network(RESNET, channels, 7, classes, **options)
+
+
+def test_published_size():
+    """0.46 M parameters in the paper's table 6: 464,154 with a linear classifier for 10 classes."""
+    network = build(16, 10)
+    assert parameter_count(network) == 464_154
+    weighted = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(weighted) == 32
+
+
+def test_maps_are_halved_twice():
+    network = build()
+    sizes = []
+    for cell in network.cells:
+        cell.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[1:])))
+    assert network(IMAGES).shape == (4, 5)
+    assert sizes == [(4, 32, 32)] * 5 + [(8, 16, 16)] * 5 + [(16, 8, 8)] * 5
+
+
+def test_a_block_whose_convolutions_are_nought_is_its_shortcut():
+    """Option A: every second pixel, new channels of zeros around the old ones."""
+    block = build().cells[5]
+    torch.nn.init.zeros_(block.residual[-1].weight)
+    maps = torch.rand(2, 4, 6, 6)
+    expected = torch.zeros(2, 8, 3, 3)
+    expected[:, 2:6] = maps[:, :, ::2, ::2]
+    torch.testing.assert_close(block(maps, maps, []), expected)
+    dropped = block(maps, maps, [torch.zeros(2, 1, 1, 1)])
+    torch.testing.assert_close(dropped, expected)
+
+
+def test_drop_path_branches_and_auxiliary_head():
+    network = build(auxiliary=True).train()
+    network.drop_path, network.drop_path_generator = 0.5, torch.Generator().manual_seed(0)
+    logits, auxiliary = network(IMAGES)
+    assert logits.shape == auxiliary.shape == (4, 5)
+    two = build(branches=2)
+    assert two.mixed_logits(IMAGES, IMAGES, 0.5).shape == (4, 5) and two.features(IMAGES).shape == (4, 32)
+
+
+@pytest.mark.parametrize("branches", [1, 2])
+def test_a_file_gives_back_the_same_network(tmp_path, branches):
+    network = build(branches=branches).eval()
+    save_model(tmp_path / "model.safetensors", network, list("abcde"), (0.5,) * 3, (0.25,) * 3)
+    pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    loaded = load_model(tmp_path / "model.safetensors")
+    network.normalisation = loaded.normalisation
+    assert loaded.genotype == RESNET and torch.equal(loaded.predict(pixels), network.predict(pixels))
+
+
+def test_it_is_narrowed_to_a_budget():
+    channels = fitted_channels(build, 45_000)
+    assert channels == 5 and abs(parameter_count(build(channels)) - 45_000) <= 4_500
+    with pytest.raises(UserError, match=r"^retrain\.parameters: 37000 is met by no number of channels"):
+        fitted_channels(build, 37_000)
+
+
+def test_its_genotype_is_its_name():
+    assert Genotype.from_json(RESNET.to_json()) == RESNET and RESNET.components() == {}
+    assert '"normal"' in DARTS_V2.to_json() and "network" not in DARTS_V2.to_json()
+    for wrong in (
+        '{"network": "resnet50"}',
+        '{"network": null}',
+        '{"network": "resnet32", "normal": []}',
+        '{"network": []}',
+    ):
+        with pytest.raises(ValueError, match=r"^genotype: "):
+            Genotype.from_json(wrong)
+    with pytest.raises(ValueError, match="no cells of its own"):
+        Genotype(DARTS_V2.normal, DARTS_V2.reduce, network="resnet32")
+
+
+def test_it_goes_through_the_search_files(tmp_path, monkeypatch):
+    from tailnas.evaluation.drawing import genotype_svg
+    from tailnas.search.record import read_genotype, write_alphas
+
+    path = tmp_path / "alphas.npz"
+    write_alphas(path, {}, "resnet32")
+    assert read_genotype(path, "last") == read_genotype(path, 3) == RESNET
+    assert "resnet32" in genotype_svg(RESNET)
+    write_alphas(path, {}, "resnet50")
+    with pytest.raises(UserError, match=r"alphas.npz: genotype: network is 'resnet50'"):
+        read_genotype(path, "last")

@@ -1,0 +1,1 @@
+"""What Snakemake needs to know of the pipeline that DVC describes."""

@@ -1,0 +1,122 @@
+"""Remove what the present study no longer asks for: `make prune`.
+
+Runs, splits and pretrained super-networks that params.yaml does not list, data sets that are neither source nor target,
+parameter slices of stages that are no more, and checkpoints of work that is finished or would now be other work. What
+the present study has is never touched, an interrupted stage's checkpoint included; nor is a file whose name no stage
+gave. DVC's cache keeps everything (`dvc gc --workspace` empties that).
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from tailnas.data.dataset import META_FILE
+from tailnas.errors import UserError
+from tailnas.params import Params, load_params
+from tailnas.stage import STATE_FOLDER, Stage
+from workflow.jobs import SLICES, Job, jobs
+from workflow.session import exclusive
+
+NAMES = {
+    "data/splits": r"if[0-9.e+]+-seed[0-9]+",
+    "results/pretrain": r"seed[0-9]+",
+    "results/runs": r"[a-z0-9_]+-if[0-9.e+]+-seed[0-9]+",
+}
+"""Folders whose entries each belong to one split, seed or run, and the names that stages give there."""
+
+
+def obsolete_results(outputs: Iterable[str], params: Params) -> Iterator[Path]:
+    """Entries of the folders that stages write which hold none of `outputs`."""
+    kept = list(outputs)
+    candidates = [
+        entry
+        for folder, pattern in NAMES.items()
+        for entry in sorted(Path(folder).glob("*"))
+        if re.fullmatch(pattern, entry.name)
+    ]
+    # Users may keep images of their own below data/raw: only what fetch wrote has a meta.json.
+    candidates += [folder for folder in sorted(Path("data/raw").glob("*")) if (folder / META_FILE).is_file()]
+    for entry in candidates:
+        if not any(output == str(entry) or output.startswith(f"{entry}/") for output in kept) and not _is_source(
+            entry, params
+        ):
+            yield entry
+
+
+def _is_source(folder: Path, params: Params) -> bool:
+    """Whether the study's data come from this folder or from inside it."""
+    given = [getattr(data, key, None) for data in (params.data.source, params.data.target) for key in ("path", "root")]
+    return any(Path(path).resolve().is_relative_to(folder.resolve()) for path in given if path is not None)
+
+
+def obsolete_checkpoints(present: Iterable[Job]) -> Iterator[Path]:
+    """Checkpoints that no stage would go on from. A stage keeps its own while it is at work or misses an input."""
+    files = sorted((STATE_FOLDER / "checkpoints").glob("*"))
+    stages = [stage_of(job) for job in present] if files else []
+    for file in files:
+        name = file.name.removeprefix(".")  # that of a file which is being written begins with a dot
+        owners = [stage for stage in stages if name.startswith(f"{stage.name}-{stage.run}-")]
+        if not any(_may_go_on(stage, name) for stage in owners):
+            yield file
+
+
+def _may_go_on(stage: Stage, checkpoint: str) -> bool:
+    if _is_locked(stage.lock_file) or not all(path.exists() for path in stage.dependencies()):
+        return True
+    finished = stage.output.exists() and stage.lock_file.exists() and stage.lock_file.read_text().endswith(stage.key)
+    return checkpoint.startswith(stage.checkpoint.stem) and not finished
+
+
+def _is_locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def stage_of(job: Job) -> Stage:
+    """The stage as its script would see itself, from its command in dvc.yaml."""
+    _, _, module, *words = shlex.split(job.settings["cmd"])
+    values = dict(zip((word[2:].replace("-", "_") for word in words[::2]), words[1::2], strict=True))
+    paths = {name: Path(value) for name, value in values.items() if value.split("/")[0] in {"data", "results"}}
+    return Stage(module.rsplit(".", 1)[1], argparse.Namespace(**{**values, **paths}))
+
+
+def main() -> None:
+    lock = exclusive()
+    try:
+        params = load_params()
+        with Repo(".") as repo:
+            present = list(jobs(repo, gpus=False))
+    except (UserError, DvcException) as error:
+        sys.exit(str(error))
+    outputs = [output for job in present for output in job.outputs]
+    names = {job.name for job in present}
+    paths = [
+        *obsolete_results(outputs, params),
+        *(file for file in sorted(SLICES.glob("*.json")) if file.stem not in names),
+        *obsolete_checkpoints(present),
+    ]
+    for path in paths:
+        print(f"removing {path}")
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    print(f"{len(paths)} removed; the study's {len(present)} stages keep what they have")
+    lock.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -24,8 +24,7 @@ for job in JOBS:
         name:
             job.rule
         input:
-            job.inputs,
-            settings=job.slice_file(),
+            [ancient(path) if job.done else path for path in [*job.inputs, job.slice_file()]],
         output:
             [directory(path) for path in job.outputs],
         params:

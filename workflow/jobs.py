@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dvc.dependency import ParamsDependency
-from dvc.dvcfile import PROJECT_FILE, load_file
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
+from networkx import descendants
 
 SLICES = Path(".tailnas/params")
 VALIDATE = "validate"
@@ -24,15 +23,15 @@ class Job:
     """One stage of the pipeline.
 
     name: its address in DVC, as in `search@bbn_hls-30-0`. inputs: files, and folders that other jobs write.
-    outputs: folders. settings: its parameters and command. recorded: what dvc.lock says of them, None if it says
-    nothing. gpus: how many it uses where there are any.
+    outputs: folders. settings: its parameters and command. done: whether DVC finds nothing to do for it and for all
+    before it. gpus: how many it uses where there are any.
     """
 
     name: str
     inputs: list[str]
     outputs: list[str]
     settings: dict[str, Any]
-    recorded: dict[str, Any] | None
+    done: bool
     gpus: int
 
     @property
@@ -41,33 +40,27 @@ class Job:
         return "".join(character if character.isalnum() else "_" for character in self.name)
 
     def slice_file(self) -> str:
-        """A file that changes when the job's settings do.
-
-        Where the settings are those of dvc.lock, the outputs are newer than them, whichever engine wrote them: the file
-        gets an old time stamp.
+        """A file with the job's settings, written anew where there is something to do, so that it is newer than what
+        the job has written before.
         """
         path = SLICES / f"{self.name}.json"
-        text = json.dumps(self.settings, indent=1, sort_keys=True, default=str)
-        if not path.exists() or path.read_text() != text:
+        if not self.done or not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            temporary.write_text(text)
-            if json.loads(text) == json.loads(json.dumps(self.recorded, default=str)):
-                os.utime(temporary, (1, 1))
-            temporary.replace(path)
+            path.write_text(json.dumps(self.settings, indent=1, sort_keys=True, default=str))
         return str(path)
 
 
 def jobs(repo: Repo, *, gpus: bool) -> Iterator[Job]:
     """All stages but `validate`, in no particular order. gpus: whether any may use a GPU."""
-    graph, locked = repo.index.graph, _locked_stages(repo)
+    graph, changed = repo.index.graph, set(repo.status())
     for stage in repo.index.stages:
         if isinstance(stage, PipelineStage) and stage.name != VALIDATE:
             upstream = [before for before in graph.successors(stage) if before.name != VALIDATE]
-            yield _job(stage, upstream, locked.get(stage.name), gpus)
+            ancestors = {before.addressing for before in descendants(graph, stage) if before.name != VALIDATE}
+            yield _job(stage, upstream, not changed & {stage.addressing, *ancestors}, gpus)
 
 
-def _job(stage: PipelineStage, upstream: list[PipelineStage], locked: dict[str, Any] | None, gpus: bool) -> Job:
+def _job(stage: PipelineStage, upstream: list[PipelineStage], done: bool, gpus: bool) -> Job:
     written = {str(out) for before in upstream for out in before.outs}
     inputs = sorted(written)
     settings: dict[str, Any] = {"cmd": stage.cmd}
@@ -82,7 +75,7 @@ def _job(stage: PipelineStage, upstream: list[PipelineStage], locked: dict[str, 
         inputs=inputs,
         outputs=[str(out) for out in stage.outs],
         settings=settings,
-        recorded=_recorded(locked),
+        done=done,
         gpus=int((stage.meta or {}).get("gpu", 0)) if gpus else 0,
     )
 
@@ -91,18 +84,3 @@ def _source_files(path: Path) -> list[str]:
     """The file itself, or all files of a code folder but what Python leaves there."""
     files = [path] if path.is_file() else path.rglob("*")
     return sorted(str(file) for file in files if file.is_file() and "__pycache__" not in file.parts)
-
-
-def _locked_stages(repo: Repo) -> dict[str, dict[str, Any]]:
-    """What dvc.lock says of each stage; the file is read once, since reading takes DVC half a second."""
-    stages: dict[str, dict[str, Any]] = load_file(repo, PROJECT_FILE).lockfile_contents.get("stages", {})
-    return stages
-
-
-def _recorded(locked: dict[str, Any] | None) -> dict[str, Any] | None:
-    if not locked:
-        return None
-    settings: dict[str, Any] = {"cmd": locked["cmd"]}
-    for values in locked.get("params", {}).values():
-        settings.update(values)
-    return settings

@@ -100,6 +100,28 @@ def schedules(results: Results, factor: int | float) -> Figure | None:
     return figure
 
 
+def sweep(results: Results, factor: int | float) -> Figure | None:
+    """Balanced accuracy of each two-branch search against the mixing ratio at inference; None without such a search."""
+    methods = [method for method in results.methods if results.of(method, factor)[0].sweep is not None]
+    if not methods:
+        return None
+    figure = Figure(figsize=(PAGE_WIDTH, 2.8))
+    axes = figure.subplots()
+    for method in methods:
+        frames = [run.sweep.set_index("mixing_ratio") for run in results.of(method, factor) if run.sweep is not None]
+        colour, dashes = method_style(results.methods.index(method))
+        table = 100 * pd.concat([frame["balanced_accuracy"] for frame in frames], axis=1)
+        if len(frames) > 1:
+            axes.plot(table.index, table, color=colour, linestyle=dashes, linewidth=0.7, alpha=0.35)
+        axes.plot(table.index, table.mean(axis=1), color=colour, linestyle=dashes, linewidth=1.7)
+    axes.set_xlabel("mixing ratio at inference: 0 the class branch alone, 1 the instance branch alone")
+    axes.set_ylabel("balanced accuracy, %")
+    axes.set_title("Searched super-networks on the architecture half")
+    axes.set_xlim(-0.02, 1.02)
+    method_legend(figure, methods, results.methods)
+    return figure
+
+
 def _components(axes: Axes, history: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> None:
     for name, (title, component) in columns.items():
         dashes = (0, (4, 3)) if component == "instance_head" else "-"

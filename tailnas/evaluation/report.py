@@ -67,6 +67,7 @@ class FactorView:
     recall: Markup
     confusion: list[Markup]
     schedules: Markup | None
+    sweep: Markup | None
     collapse: Markup | None
     losses: Markup
 
@@ -173,6 +174,9 @@ def _factor_view(results: Results, factor: int | float, part: Part) -> FactorVie
         ],
         schedules=_inline_or_none(
             curves.schedules(results, factor), f"schedules-{factor}", "Schedules of the searches"
+        ),
+        sweep=_inline_or_none(
+            curves.sweep(results, factor), f"sweep-{factor}", "Balanced accuracy against the mixing ratio"
         ),
         collapse=_inline_or_none(
             curves.collapse(results, factor), f"collapse-{factor}", "Skip share, movement, entropy"

@@ -64,6 +64,8 @@ class Run:
     """For each model (K, K), true classes in rows."""
     genotype: Genotype
     search: pd.DataFrame
+    sweep: pd.DataFrame | None
+    """Columns mixing_ratio and balanced_accuracy of a search with two branches."""
     alphas: dict[str, NDArray[np.float32]]
     """For each component (epochs + 1, 14, 8); empty where nothing was searched."""
     cost: dict[str, int | float]
@@ -143,6 +145,7 @@ def read_run(runs: Path, splits: Path, method: str, factor: int | float, seed: i
         confusion=_read_confusion(evaluated / "confusion.csv", len(classes)),
         genotype=_read_genotype(folder / "derive" / "genotype.json"),
         search=search,
+        sweep=_read_sweep(folder / "search" / "mixing_ratio.csv") if "mixing_ratio" in search else None,
         alphas=_read_alphas(folder / "search" / "alphas.npz", len(search)) if searched else {},
         cost=_read_cost(folder / "search" / "cost.json"),
         retrain=read_history(folder / "retrain" / "history.csv", ("loss",)),
@@ -177,6 +180,14 @@ def read_history(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not (history["epoch"].diff().dropna() > 0).all():
         raise UserError(f"{path}: column 'epoch' does not ascend; allowed: each epoch once, in order")
     return history
+
+
+def _read_sweep(path: Path) -> pd.DataFrame:
+    table = read_table(path, ("mixing_ratio", "balanced_accuracy"))
+    for column in ("mixing_ratio", "balanced_accuracy"):
+        if not table[column].between(0, 1).all():
+            raise UserError(f"{path}: column {column!r} leaves 0 to 1")
+    return table
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.search.bilevel import Bilevel, mean_losses
 from tailnas.search.collapse import hessian_eigenvalue, warnings
 from tailnas.search.cost import Cost, mixture_multiply_adds
-from tailnas.search.objective import Objective
+from tailnas.search.objective import Objective, TwoBranch
 from tailnas.search.record import AlphaRecord
 from tailnas.search.schedules import architecture_learning_rates, epoch_time, mixing_ratio
 from tailnas.search.steps import StepRunner
+from tailnas.search.sweep import mixing_ratio_sweep
 from tailnas.search.task import SearchResult, SearchTask
 from tailnas.seeding import torch_generator
 from tailnas.space.supernet import initial_alphas
@@ -92,8 +93,12 @@ def bilevel_search(
     history = task.loop.run(settings.epochs, steps, run_epoch, parts, show)
     for line in warnings(history):
         print(f"{task.loop.title}: {line}", flush=True)
+    tables = {}
+    if isinstance(objective, TwoBranch):
+        tables["mixing_ratio"] = mixing_ratio_sweep(task, objective, bilevel.alphas)
     trained = sum(weight.numel() for weight in bilevel.weights)
-    return SearchResult(record.stacked(), history, objective.network, bilevel_cost(task, objective.branches, trained))
+    cost = bilevel_cost(task, objective.branches, trained)
+    return SearchResult(record.stacked(), history, objective.network, cost, tables)
 
 
 def bilevel_cost(task: SearchTask, branches: int, weights_trained: int = 0) -> Cost:

@@ -70,7 +70,10 @@ class TwoBranchSuperNet(Backbone):
         mixing_ratio: float | Tensor = 0.5,
         mix: Mix = "logits",
     ) -> Tensor:
-        """Outputs (N, K) of one batch that goes through both heads; at ratio 1/2 they are W_i f_i + W_c f_c + b."""
+        """Outputs (N, K) of one batch that goes through both heads; at ratio 1/2 they are W_i f_i + W_c f_c + b.
+
+        With ratios (R, 1, 1) they are (R, N, K).
+        """
         weights = softmax_weights(alphas, self.components, self.bias)
         states = self.states(images, weights)
         features_i = self._head_features(states, "instance_head", weights)

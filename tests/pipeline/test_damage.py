@@ -70,7 +70,7 @@ INPUTS = {
     ],
     "report": [
         f"{SPLIT}/counts.csv",
-        *(f"{RUN}/search/{name}" for name in ("history.csv", "alphas.npz", "cost.json")),
+        *(f"{RUN}/search/{name}" for name in ("history.csv", "mixing_ratio.csv", "alphas.npz", "cost.json")),
         f"{RUN}/derive/genotype.json",
         *(f"{RUN}/{stage}/history.csv" for stage in ("retrain", "adapt")),
         *(f"{RUN}/evaluate/{name}" for name in ("metrics.json", "per_class.csv", "confusion.csv")),

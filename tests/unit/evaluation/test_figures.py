@@ -146,6 +146,7 @@ def test_curves_of_a_study_that_searches_nothing(make_results):
     results = make_results(methods=("random",))
     with report_style():
         assert curves.schedules(results, 30) is None
+        assert curves.sweep(results, 30) is None
         assert curves.collapse(results, 30) is None
         assert "Retrain" in texts(curves.losses(results, 30))
 
@@ -166,6 +167,14 @@ def test_schedules_show_each_components_rate_and_branch_losses(make_results):
     assert "Branches, darts" not in found
     assert "Entropy, class head" in watch
     assert "Movement of the softmax weights" in watch
+
+
+def test_the_sweep_draws_each_two_branch_searchs_accuracy(make_results):
+    with report_style():
+        figure = curves.sweep(make_results(seeds=(0, 1)), 30)
+    mean = max((line for line in figure.axes[0].lines if len(line.get_xdata())), key=lambda line: line.get_linewidth())
+    assert mean.get_xdata()[8] == 0.4 and mean.get_ydata()[8] == pytest.approx(70)
+    assert mean.get_ydata()[20] == pytest.approx(100 * (0.7 - 0.36))
 
 
 def test_curves_draw_the_numbers_of_the_history(make_results):

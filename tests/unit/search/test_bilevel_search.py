@@ -6,9 +6,12 @@ from itertools import pairwise
 import pytest
 import torch
 
+from tailnas.data.batches import sequential_batches
+from tailnas.data.device import DeviceImages
 from tailnas.errors import UserError
 from tailnas.search.bilevel import Bilevel
 from tailnas.search.objective import SingleBranch, TwoBranch
+from tailnas.search.sweep import mixing_ratio_sweep
 from tailnas.seeding import torch_generator
 from tailnas.space.supernet import initial_alphas
 from tailnas.training.pretraining import supernet
@@ -162,6 +165,22 @@ def test_hls_slows_the_heads_as_the_mixing_ratio_says(make_task, search):
         assert row["mixing_ratio"] == pytest.approx(mu)
         assert row["lr_backbone"] == row["lr_instance_head"] == pytest.approx(0.2 * mu)
         assert row["lr_class_head"] == pytest.approx(0.2 * (1 - mu))
+
+
+def test_the_sweep_is_the_accuracy_at_each_mixing_ratio(make_task, search):
+    task = make_task(epochs=1)
+    rows = search("bbn", task).tables["mixing_ratio"]
+    assert [row["mixing_ratio"] for row in rows] == pytest.approx([step / 20 for step in range(21)])
+    objective = TwoBranch(task.two_branch().eval())
+    alphas = initial_alphas(objective.components, torch_generator(0, "alphas"))
+    images = DeviceImages(task.architecture.images[:40], task.architecture.labels[:40])
+    swept = mixing_ratio_sweep(task, objective, alphas, images)
+    pixels = torch.cat([batch for batch, _ in sequential_batches(images, 16, task.normalisation)])
+    for row in swept[::5]:
+        outputs = objective.network.predict_logits(pixels, alphas, row["mixing_ratio"])
+        hits = (outputs.argmax(1) == images.labels).double()
+        recalls = [float(hits[images.labels == c].mean()) for c in images.labels.unique()]
+        assert row["balanced_accuracy"] == pytest.approx(sum(recalls) / len(recalls))
 
 
 def test_bbn_keeps_all_rates(make_task, search):

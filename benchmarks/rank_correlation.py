@@ -24,22 +24,19 @@ import numpy as np
 import torch
 
 from benchmarks.correlation import CORRELATIONS, Estimate, correlation, gain
+from benchmarks.target import Target, balanced_source, pretrained
 from tailnas.data.batches import sequential_batches
-from tailnas.data.dataset import Dataset
 from tailnas.data.device import DeviceImages, Normalisation
-from tailnas.data.sources import source
-from tailnas.data.splits import SplitResult, long_tailed_split
 from tailnas.errors import UserError
 from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.params import Params, load_params
 from tailnas.search.candidates import RandomCandidates
 from tailnas.search.methods.imb_nas import Scorer, source_scorer, target_scorer
-from tailnas.search.task import SearchTask, Source
+from tailnas.search.task import Source
 from tailnas.seeding import torch_generator
 from tailnas.space.genotype import Genotype
 from tailnas.training.device import prepare
-from tailnas.training.loop import InnerLoop, Loop
-from tailnas.training.pretraining import pretrain
+from tailnas.training.loop import InnerLoop
 from tailnas.training.retraining import retrain
 
 SETS = ("balanced", "balanced_small", "imbalanced")
@@ -83,90 +80,49 @@ class Table:
 class Experiment:
     """What stays the same for all scores."""
 
-    params: Params
-    device: torch.device
-    target: Dataset
+    target: Target
+    origin: Source
     architectures: list[Genotype]
     folder: Path
 
     @property
-    def classes(self) -> int:
-        return len(self.target.classes)
-
-    def split(self, seed: int, factor: float, n_max: int | None) -> SplitResult:
-        order = self.params.split.class_order
-        return long_tailed_split(self.target.train_labels, self.classes, factor, "exp", order, n_max, seed)
+    def params(self) -> Params:
+        return self.target.params
 
     def training_set(self, name: str, seed: int) -> DeviceImages:
         """The images of one of SETS."""
-        imbalanced = self.split(seed, self.params.study.imbalance_factors[0], self.params.split.n_max)
+        imbalanced = self.target.split(seed)
         if name == "imbalanced":
             chosen = imbalanced
         elif name == "balanced":
-            chosen = self.split(seed, 1.0, int(imbalanced.counts[:, 0].max()))
+            chosen = self.target.split(seed, 1.0, int(imbalanced.counts[:, 0].max()))
         else:
-            chosen = self.split(seed, 1.0, len(imbalanced.indices) // self.classes)
-        return self.images(chosen.indices)
-
-    def images(self, indices: np.ndarray) -> DeviceImages:
-        rows = torch.from_numpy(np.asarray(indices))
-        pixels, labels = torch.from_numpy(self.target.train_images), torch.from_numpy(self.target.train_labels)
-        return DeviceImages(pixels[rows].to(self.device), labels[rows].to(self.device))
+            chosen = self.target.split(seed, 1.0, len(imbalanced.indices) // self.target.classes)
+        return self.target.images(chosen.indices)
 
     def alone(self, name: str, seed: int, index: int) -> float:
         """Balanced accuracy on the test set of one architecture trained alone."""
         data = self.training_set(name, seed)
         normalisation = Normalisation.of(data.images)
+        classes = self.target.classes
         loop = InnerLoop("retrain alone", lambda: None)
-        network, _ = retrain(
-            self.params.retrain, self.architectures[index], data, normalisation, self.classes, seed, loop
-        )
-        test = device_images(self.target.test_images, self.target.test_labels, self.device)
+        network, _ = retrain(self.params.retrain, self.architectures[index], data, normalisation, classes, seed, loop)
+        test = self.target.test()
         with torch.no_grad():
             network.eval()
             logits = [network(batch) for batch, _ in sequential_batches(test, 256, normalisation)]
-        return balanced_accuracy(torch.cat(logits).argmax(1), test.labels, self.classes)
-
-    def task(self, strategy: str, seed: int) -> SearchTask:
-        params = self.params
-        split = self.split(seed, params.study.imbalance_factors[0], params.split.n_max)
-        weights, architecture = (self.images(split.part(half)) for half in ("weights", "architecture"))
-        data = source(params.data.source.kind).load(params.data.source, params.data.image_size, params.data.channels)
-        origin = Source(
-            device_images(data.train_images, data.train_labels, self.device),
-            device_images(data.test_images, data.test_labels, self.device),
-        )
-        pretrained = None
-        if strategy != "scratch":
-            loop = Loop(f"pretrain seed{seed}", self.folder / f"pretrain{seed}.pt", self.folder / "events", "lines")
-            classes = len(data.classes)
-            network, _ = pretrain(
-                params.pretrain, params.space, origin.train, origin.held_out, classes, seed, loop, "single"
-            )
-            pretrained = network.state_dict()
-        return SearchTask(
-            settings=params.search.model_copy(update={"adaptation": strategy}),
-            space=params.space,
-            weights=weights,
-            architecture=architecture,
-            num_classes=self.classes,
-            normalisation=Normalisation.of(weights.images),
-            pretrained=pretrained,
-            seed=seed,
-            loop=InnerLoop("search proxy", lambda: None),
-            source=lambda: origin,
-        )
+        return balanced_accuracy(torch.cat(logits).argmax(1), test.labels, classes)
 
     def proxy(self, strategy: str, seed: int) -> dict[str, Scorer]:
         """What scores architectures by `strategy`, with either kind of BatchNorm statistics."""
-        task = self.task(strategy, seed)
+        weights = None
+        if strategy != "scratch":
+            weights = pretrained(self.params, self.origin, seed, "single", self.folder)
+        settings = self.params.search.model_copy(update={"adaptation": strategy})
+        task = self.target.task(settings, seed, weights, self.origin)
         anew = (source_scorer if strategy == "none" else target_scorer)(task)[0]
         shared = Scorer(anew.network, [], anew.data, anew.normalisation, anew.batch_size)
         return {"anew": anew, "shared": shared}
-
-
-def device_images(pixels: np.ndarray, labels: np.ndarray, device: torch.device) -> DeviceImages:
-    return DeviceImages(torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device))
 
 
 def fill(experiment: Experiment, table: Table, sets: Iterable[str], strategies: Iterable[str]) -> None:
@@ -228,9 +184,8 @@ def main(arguments: list[str] | None = None) -> None:
     candidates = RandomCandidates(torch_generator(0, "rank correlation"))
     for _ in range(args.architectures):
         candidates.tell(candidates.propose(), 0.0)
-    data = params.data
-    target = source(data.target.kind).load(data.target, data.image_size, data.channels)
-    experiment = Experiment(params, device, target, [genotype for genotype, _ in candidates.scored], args.output)
+    target, origin = Target.load(params, device), balanced_source(params, device)
+    experiment = Experiment(target, origin, [genotype for genotype, _ in candidates.scored], args.output)
     table = Table(args.output / "scores.csv")
     fill(experiment, table, args.sets, args.strategies)
     lines = ["what,correlation,value,low,high,architectures"]

@@ -9,6 +9,7 @@ import yaml
 
 from benchmarks import rank_correlation
 from benchmarks.correlation import correlation, gain
+from benchmarks.target import Target, balanced_source
 
 SMOKE = Path(__file__).parents[3] / "presets" / "smoke.yaml"
 
@@ -86,8 +87,9 @@ def test_the_experiment_goes_on_where_it_was_interrupted(tmp_path, capsys, monke
 
 def test_training_sets_have_the_sizes_that_the_comparison_needs(tmp_path):
     params = rank_correlation.load_params(SMOKE)
-    target = rank_correlation.source("digits").load(params.data.target, 16, 1)
-    experiment = rank_correlation.Experiment(params, torch.device("cpu"), target, [], tmp_path)
+    device = torch.device("cpu")
+    target, origin = Target.load(params, device), balanced_source(params, device)
+    experiment = rank_correlation.Experiment(target, origin, [], tmp_path)
     counts = {name: torch.bincount(experiment.training_set(name, 0).labels) for name in rank_correlation.SETS}
     assert int(counts["imbalanced"].min()) == int(counts["imbalanced"].max() / params.study.imbalance_factors[0])
     assert set(counts["balanced"].tolist()) == {int(counts["imbalanced"].max())}

@@ -15,7 +15,7 @@ from tailnas.errors import UserError
 from tailnas.evaluation import curves, figures
 from tailnas.evaluation.alphas import alphas_over_time
 from tailnas.evaluation.classes import ClassView, class_views
-from tailnas.evaluation.comparisons import compare_methods
+from tailnas.evaluation.comparisons import compare_methods, comparisons_frame
 from tailnas.evaluation.drawing import cell_svg
 from tailnas.evaluation.findings.chapters import chapters
 from tailnas.evaluation.findings.finding import points
@@ -92,7 +92,7 @@ def build_report(results: Path, raw: Path, splits: Path, study: Study, output: P
         raw: folder of the target data set (its test files are not opened).
         splits: folder with `if<factor>-seed<seed>/counts.csv`.
         study: what was run; runs that lie on disk but are not in it do not appear.
-        output: gets index.html, summary.csv, metrics.json and plots/*.csv; their bytes depend on the inputs alone.
+        output: gets index.html, summary.csv, comparisons.csv, metrics.json and plots/*.csv; their bytes depend on the inputs alone.
 
     Raises:
         UserError: an input file is missing or damaged; nothing has been written then.
@@ -114,6 +114,7 @@ def build_report(results: Path, raw: Path, splits: Path, study: Study, output: P
     (output / "metrics.json").write_text(metrics, encoding="utf-8", newline="\n")
     for path, frame in (
         (output / "summary.csv", summary_frame(read)),
+        (output / "comparisons.csv", comparisons_frame(read)),
         (plots / "search.csv", search_frame(read)),
         (plots / "per_class.csv", per_class_frame(read)),
         (plots / "confusion.csv", confusion_frame(read)),

@@ -6,18 +6,24 @@ from pathlib import Path
 import pandas as pd
 
 from tailnas.errors import UserError
+from tailnas.evaluation.comparisons import comparisons_table
 from tailnas.evaluation.summary import results_table
 
 
 def show(report: Path) -> str:
-    """The results table of a report folder, and where its page lies. Raises UserError naming the file."""
+    """The results table of a report folder, with several seeds the comparisons of methods, and where its page lies.
+
+    Raises UserError naming the file.
+    """
+    tables = [results_table(_read(report / "summary.csv")), comparisons_table(_read(report / "comparisons.csv"))]
+    return "\n\n".join([*filter(None, tables), f"report: {report / 'index.html'}"])
+
+
+def _read(path: Path) -> pd.DataFrame:
     try:
-        summary = pd.read_csv(report / "summary.csv")
+        return pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{report / 'summary.csv'}: unreadable ({error}); allowed: what the report stage writes"
-        ) from None
-    return f"{results_table(summary)}\n\nreport: {report / 'index.html'}"
+        raise UserError(f"{path}: unreadable ({error}); allowed: what the report stage writes") from None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,15 @@ import pytest
 from tailnas.errors import UserError
 from tailnas.evaluation.report import build_report
 
-FILES = {"index.html", "summary.csv", "metrics.json", "plots/search.csv", "plots/per_class.csv", "plots/confusion.csv"}
+FILES = {
+    "index.html",
+    "summary.csv",
+    "comparisons.csv",
+    "metrics.json",
+    "plots/search.csv",
+    "plots/per_class.csv",
+    "plots/confusion.csv",
+}
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tailnas.evaluation.comparisons import comparisons_frame, comparisons_table
 from tailnas.evaluation.plots import confusion_frame, per_class_frame, search_frame
 from tailnas.evaluation.runs import read_results
 from tailnas.evaluation.summary import mean_metric, results_table, study_metrics, summary_frame
@@ -69,6 +70,26 @@ def test_table_over_seeds_has_means_and_survives_the_csv(make_study):
     assert table.count("mean of 3 seeds") == 2
     top1 = 100 * frame.query("method == 'darts' and imbalance_factor == 30")["retrained_top1"]
     assert f"{top1.mean():.1f} +- {top1.std():.1f}" in table.splitlines()[3]
+
+
+def test_comparisons_are_paired_differences_in_points(make_study):
+    results = read(make_study(seeds=(0, 1, 2)))
+    frame = comparisons_frame(results)
+    row = frame.query("metric == 'top1' and model == 'adapted' and method == 'bbn_hls' and baseline == 'random'").iloc[
+        0
+    ]
+    top1 = {m: [run.metrics["adapted"]["top1"] for run in results.of(m)] for m in ("bbn_hls", "random")}
+    differences = [100 * (a - b) for a, b in zip(top1["bbn_hls"], top1["random"], strict=True)]
+    assert row["difference"] == pytest.approx(sum(differences) / 3)
+    assert row["low"] < row["difference"] < row["high"] and 0 < row["p"] <= row["p_holm"] <= 1
+    table = comparisons_table(pd.read_csv(io.StringIO(frame.to_csv(index=False))))
+    assert table == comparisons_table(frame) and table.isascii()
+    assert f"bbn_hls - random {row['difference']:+5.1f}" in table
+    assert "bbn_hls - bbn_hls" not in table
+
+
+def test_one_seed_compares_nothing(make_study):
+    assert comparisons_table(comparisons_frame(read(make_study()))) == ""
 
 
 def test_tables_for_dvc_plots(make_study):

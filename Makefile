@@ -14,7 +14,8 @@ repro: install  ## compute the study of params.yaml and show its results
 	@python -m tailnas.evaluation.show results/report
 
 test: install lint  ## lint, type checks and the test suite
-	python -m pytest
+	python -m pytest -n 2 --dist worksteal tests/unit tests/exactness
+	python -m pytest tests/pipeline
 
 test-slow: install  ## the tests that take too long for every day
 	python -m pytest -m slow

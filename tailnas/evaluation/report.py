@@ -92,7 +92,7 @@ def build_report(results: Path, raw: Path, splits: Path, study: Study, output: P
         raw: folder of the target data set (its test files are not opened).
         splits: folder with `if<factor>-seed<seed>/counts.csv`.
         study: what was run; runs that lie on disk but are not in it do not appear.
-        output: gets index.html, summary.csv, comparisons.csv, metrics.json and plots/*.csv; their bytes depend on the inputs alone.
+        output: gets index.html, summary.csv, comparisons.csv, metrics.json and plots/*.csv, functions of the inputs.
 
     Raises:
         UserError: an input file is missing or damaged; nothing has been written then.

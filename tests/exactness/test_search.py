@@ -109,7 +109,8 @@ LARGER = {
 }
 cases = pytest.mark.parametrize(("size", "branches"), quick_and_slow(CASES, LARGER))
 searched = pytest.mark.parametrize(
-    "lowering", [pytest.param(name, marks=() if name == "folded" else pytest.mark.slow) for name in LOWERINGS]
+    "lowering",
+    [pytest.param(name, marks=() if name in {"folded", "grouped"} else pytest.mark.slow) for name in LOWERINGS],
 )
 """Each lowering's own gradients are quick tests of test_supernet; here the search that is the default on a CPU is."""
 

@@ -14,7 +14,7 @@ from tailnas.errors import UserError
 from tailnas.params import load_params
 
 REPOSITORY = Path(__file__).parents[2]
-MISSING = object()
+MISSING = ...
 
 EVOLUTION = {"search.candidate_source": "evolution", "search.candidates": 50, "search.population": 8}
 

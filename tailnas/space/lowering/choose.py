@@ -1,6 +1,8 @@
 """Which lowering computes the search network. New ones are entered here."""
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -25,7 +27,13 @@ class Lowering(Protocol):
         """Mean over the map, (N, C)."""
 
 
-LOWERINGS: dict[str, Callable[[], Lowering]] = {"plain": PlainLowering, "folded": FoldedLowering, "wide": WideLowering}
+LOWERINGS: dict[str, Callable[[], Lowering]] = {
+    "plain": PlainLowering,
+    "folded": partial(FoldedLowering, small=0),
+    "grouped": partial(FoldedLowering, small=sys.maxsize),
+    "by_size": FoldedLowering,
+    "wide": WideLowering,
+}
 AUTOMATIC = "auto"
 
 
@@ -43,7 +51,7 @@ class LoweringChoice:
             return PlainLowering(channels_last=self.name != "plain" and device.type == "cpu")
         name = self.name
         if name == AUTOMATIC:
-            name = "folded" if device.type == "cpu" else "wide"
+            name = "by_size" if device.type == "cpu" else "wide"
         if name not in self._made:
             self._made[name] = LOWERINGS[name]()
         return self._made[name]

@@ -1,10 +1,10 @@
 """The search cell on a CPU: one hand-written autograd function on channels-last maps, edges as tensors that fit the
 cache.
 
-What it buys: every BatchNorm behind a 1x1 convolution, with its mixture weight, is part of a matrix product
-(normalised_product.py), depthwise convolutions and their gradients use the kernels that torch is good at
-(depthwise.py), ReLU and pooling are computed once a source (pools.py), gradients only where they are asked for.
-Chosen on CPUs in training mode.
+What it buys: on large maps every BatchNorm behind a 1x1 convolution, with its mixture weight, is part of a matrix
+product (folded_convolutions.py), on small ones all edges are computed together (grouped_convolutions.py); depthwise
+convolutions and their gradients use the kernels that torch is good at (depthwise.py), ReLU and pooling are computed
+once a source (pools.py), gradients only where they are asked for. Chosen on CPUs in training mode.
 """
 
 from typing import Any
@@ -17,14 +17,18 @@ from tailnas.space.lowering.batch_statistics import BatchStatistics
 from tailnas.space.lowering.demand import gradients_wanted
 from tailnas.space.lowering.description import OUTGOING, CellDescription, CellWeights
 from tailnas.space.lowering.layout import rows
-from tailnas.space.lowering.leaving import Leaving, Nodes
+from tailnas.space.lowering.leaving import Leaving
+from tailnas.space.lowering.nodes import Nodes
 from tailnas.space.primitives import NODES
 
 
-def folded_cell(description: CellDescription, older: Tensor, newer: Tensor, weights: Tensor) -> Tensor:
-    """SearchCell.forward behind its preprocessing: two (N, C, H, W) and weights (14, 8) to (N, 4C, H', W')."""
+def folded_cell(description: CellDescription, small: int, older: Tensor, newer: Tensor, weights: Tensor) -> Tensor:
+    """SearchCell.forward behind its preprocessing: two (N, C, H, W) and weights (14, 8) to (N, 4C, H', W').
+
+    small: numbers in a map (N, C, H', W') up to which edges are grouped (grouped_convolutions.py).
+    """
     leaving: list[Leaving] = []
-    output: Tensor = FoldedCell.apply(description, leaving, older, newer, weights, *description.weights())
+    output: Tensor = FoldedCell.apply(description, small, leaving, older, newer, weights, *description.weights())
     record = BatchStatistics()
     for source, norms in zip(leaving, description.norms, strict=True):
         source.record(norms, record)
@@ -37,6 +41,7 @@ class FoldedCell(torch.autograd.Function):
     def forward(
         ctx: Any,
         description: CellDescription,
+        small: int,
         leaving: list[Leaving],
         older: Tensor,
         newer: Tensor,
@@ -50,7 +55,7 @@ class FoldedCell(torch.autograd.Function):
             if index >= 2:
                 states.append(nodes.state(index - 2))
             source = Leaving.of(
-                states[index], description.stride(index), CellWeights(*stacks).of(part), description.eps
+                states[index], description.stride(index), CellWeights(*stacks).of(part), description.eps, small
             )
             source.send(weights[[edge.row for edge in edges]], nodes, [edge.node for edge in edges])
             leaving.append(source)
@@ -85,4 +90,4 @@ class FoldedCell(torch.autograd.Function):
                 inputs[index] = state
             elif state is not None:
                 gradients[index - 2] = gradients[index - 2] + rows(state)
-        return None, None, *inputs, mixture, *(into or (None,) * len(stacks))
+        return None, None, None, *inputs, mixture, *(into or (None,) * len(stacks))

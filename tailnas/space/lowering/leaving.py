@@ -1,9 +1,6 @@
-"""All that leaves one state of a cell, forward and backward, on channels-last maps: the arithmetic of folded_cell.py.
+"""All that leaves one state of a cell, forward and backward, on channels-last maps: the work of folded_cell.py."""
 
-Lists run over edges and, within an edge, over primitives: sep_conv_3x3, sep_conv_5x5, then dil_conv_3x3, dil_conv_5x5.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +9,12 @@ from torch import Tensor
 
 from tailnas.space.lowering import pools
 from tailnas.space.lowering.batch_statistics import BatchStatistics
-from tailnas.space.lowering.depthwise import WeightGradient, convolve, image_sum, input_gradient, negated_means
 from tailnas.space.lowering.description import CellWeights, SourceNorms
-from tailnas.space.lowering.layout import maps, rows
-from tailnas.space.lowering.normalised_product import Gradients, NormalisedProduct, covariances, products, summed
+from tailnas.space.lowering.folded_convolutions import FoldedConvolutions
+from tailnas.space.lowering.grouped_convolutions import GroupedConvolutions
+from tailnas.space.lowering.layout import maps, plus, rows
+from tailnas.space.lowering.nodes import Nodes
+from tailnas.space.lowering.normalised_product import NormalisedProduct, covariances, products, summed
 from tailnas.space.lowering.pools import NormalisedPool
 from tailnas.space.primitives import PRIMITIVES
 
@@ -33,56 +32,17 @@ class Leaving:
     max_indices: Tensor
     max_pool: NormalisedPool
     average_pool: NormalisedPool
-    first_inputs: list[Tensor]
-    first: NormalisedProduct
-    hidden: list[Tensor]
-    dilated_input: Tensor
-    dilation: int
-    last_inputs: list[Tensor]
-    last: NormalisedProduct
+    convolutions: FoldedConvolutions | GroupedConvolutions
     reduce_input: Tensor | None
     reduce: NormalisedProduct | None
 
     @staticmethod
-    def of(state: Tensor, stride: int, weights: CellWeights, eps: float) -> "Leaving":
-        images = len(state)
+    def of(state: Tensor, stride: int, weights: CellWeights, eps: float, small: int) -> "Leaving":
+        """small: numbers in the maps of one edge up to which all edges are computed side by side."""
         rectified = F.relu(state)
         max_maps, max_indices = pools.max_pool(state, stride)
-        sums = image_sum(rectified).unsqueeze(2)
-        first_biases = both(
-            negated_means(sums, weights.first_3x3, images, stride=stride),
-            negated_means(sums, weights.first_5x5, images, stride=stride),
-        )
-        first_inputs, covariance = covariances(
-            rows(convolve(rectified, kernel, bias, stride=stride))
-            for kernel, bias in zip(alternating(weights.first_3x3, weights.first_5x5), first_biases, strict=True)
-        )
-        first = NormalisedProduct.of(weights.first_pointwise.flatten(0, 1), -first_biases, covariance, eps)
-        hidden, hidden_sums = [], []
-        for matrix, product in zip(first_inputs, first.folded(None), strict=True):
-            hidden.append(maps(torch.mm(matrix, product.t()).relu_(), max_maps))
-            hidden_sums.append(image_sum(hidden[-1]))
-        dilated_input, dilation = without_gaps(rectified, stride)
-        dilated_sums = image_sum(dilated_input).unsqueeze(2)
-        last_biases = torch.stack(
-            [
-                negated_means(torch.stack(hidden_sums[0::2], dim=2), weights.second_3x3, images),
-                negated_means(torch.stack(hidden_sums[1::2], dim=2), weights.second_5x5, images),
-                negated_means(dilated_sums, weights.dilated_3x3, images, dilation=dilation),
-                negated_means(dilated_sums, weights.dilated_5x5, images, dilation=dilation),
-            ],
-            dim=1,
-        )
-
-        def last_maps() -> Iterator[Tensor]:
-            for edge, biases in enumerate(last_biases):
-                yield convolve(hidden[2 * edge], weights.second_3x3[edge], biases[0])
-                yield convolve(hidden[2 * edge + 1], weights.second_5x5[edge], biases[1])
-                yield convolve(dilated_input, weights.dilated_3x3[edge], biases[2], dilation=dilation)
-                yield convolve(dilated_input, weights.dilated_5x5[edge], biases[3], dilation=dilation)
-
-        last_inputs, covariance = covariances(map(rows, last_maps()))
-        last = NormalisedProduct.of(weights.last_pointwise.flatten(0, 1), -last_biases.flatten(0, 1), covariance, eps)
+        kind = GroupedConvolutions if state.numel() // stride**2 <= small else FoldedConvolutions
+        convolutions = kind(rectified, stride, weights, eps)
         reduce = reduce_input = None
         if stride == 2:
             reduce_input = torch.cat([rows(rectified[:, :, start::2, start::2]) for start in (0, 1)], dim=1)
@@ -99,22 +59,14 @@ class Leaving:
             max_indices,
             NormalisedPool.of(max_maps, eps),
             NormalisedPool.of(pools.average_pool(state, stride), eps),
-            first_inputs,
-            first,
-            hidden,
-            dilated_input,
-            dilation,
-            last_inputs,
-            last,
+            convolutions,
             reduce_input,
             reduce,
         )
 
-    def send(self, weights: Tensor, nodes: "Nodes", targets: Sequence[int]) -> None:
+    def send(self, weights: Tensor, nodes: Nodes, targets: Sequence[int]) -> None:
         """Add the mixtures, weighted by (edges, 8), to the edges' target nodes."""
-        folded = zip(self.last_inputs, self.last.folded(weights[:, CONVOLUTIONS].flatten()), strict=True)
-        for position, (matrix, product) in enumerate(folded):
-            nodes.add_product(targets[position // 4], matrix, product)
+        self.convolutions.send(weights[:, CONVOLUTIONS], nodes, targets)
         if self.reduce is not None and self.reduce_input is not None:
             for node, product in zip(targets, self.reduce.folded(weights[:, SKIP]), strict=True):
                 nodes.add_product(node, self.reduce_input, product)
@@ -129,8 +81,7 @@ class Leaving:
         """Hand over the batch statistics of all BatchNorms."""
         for pool_norms, pool in ((norms.max_pool, self.max_pool), (norms.average_pool, self.average_pool)):
             statistics.add(pool_norms, [pool.mean] * len(pool_norms), [pool.variance] * len(pool_norms))
-        statistics.add(norms.first, self.first.mean.unbind(), self.first.variance.unbind())
-        statistics.add(norms.last, self.last.mean.unbind(), self.last.variance.unbind())
+        self.convolutions.record(norms, statistics)
         if self.reduce is not None:
             statistics.add(norms.reduce, self.reduce.mean.unbind(), self.reduce.variance.unbind())
 
@@ -151,7 +102,7 @@ class Leaving:
         """
         through = Backward(self, gradients, centred, weights, cell, into, state_wanted)
         mixture = torch.zeros_like(weights)
-        mixture[:, CONVOLUTIONS] = through.convolutions().view(len(gradients), -1)
+        mixture[:, CONVOLUTIONS] = through.convolutions()
         if self.reduce is not None:
             mixture[:, SKIP] = through.reductions()
         else:
@@ -185,66 +136,10 @@ class Backward:
         self.state: Tensor | None = None
 
     def convolutions(self) -> Tensor:
-        leaving, cell, into = self.leaving, self.cell, self.into
-        cross = [products(self.centred[position // 4], matrix) for position, matrix in enumerate(leaving.last_inputs)]
-        scale = self.weights[:, CONVOLUTIONS].flatten()
-        last = leaving.last.backward(scale, summed(cross), len(self.centred[0]))
-        if into:
-            into.last_pointwise.flatten(0, 1).copy_(last.weights)
-        if not (into or self.state_wanted):
-            return last.scale
-        first_gradients: list[Tensor] = []
-        first_cross: list[Tensor] = []
-        dilated: Tensor | None = None
-        dilated_weights = WeightGradient(leaving.dilated_input, dilation=leaving.dilation)
-        for position, gradient in enumerate(through_products(self._repeated(4), leaving.last_inputs, last)):
-            edge, kind = divmod(position, 4)
-            images = maps(gradient, leaving.hidden[0])
-            if kind < 2:
-                kernel = (cell.second_3x3, cell.second_5x5)[kind][edge]
-                hidden = leaving.hidden[2 * edge + kind]
-                if into:
-                    (into.second_3x3, into.second_5x5)[kind][edge] = WeightGradient(hidden)(images, kernel)
-                upper = input_gradient(images, kernel, hidden)
-                torch.ops.aten.threshold_backward.grad_input(upper, hidden, 0, grad_input=upper)
-                first_gradients.append(rows(upper))
-                first_gradients[-1].sub_(first_gradients[-1].sum(0).div_(len(first_gradients[-1])))
-                first_cross.append(products(first_gradients[-1], leaving.first_inputs[len(first_cross)]))
-                continue
-            kernel = (cell.dilated_3x3, cell.dilated_5x5)[kind - 2][edge]
-            if into:
-                slot = (into.dilated_3x3, into.dilated_5x5)[kind - 2]
-                slot[edge] = dilated_weights(images, kernel)
-            if self.state_wanted:
-                dilated = plus(
-                    dilated, input_gradient(images, kernel, leaving.dilated_input, dilation=leaving.dilation)
-                )
-        self._first(first_gradients, summed(first_cross))
-        if dilated is not None:
-            if leaving.stride == 1:
-                self.rectified = plus(self.rectified, dilated)
-            else:
-                assert self.rectified is not None
-                self.rectified[:, :, ::2, ::2] += dilated
-        return last.scale
-
-    def _first(self, gradients: list[Tensor], cross: Tensor) -> None:
-        """From the first BatchNorms' outputs on. `gradients` are centred, `cross` is their product with the inputs."""
-        leaving, cell, into = self.leaving, self.cell, self.into
-        first = leaving.first.backward(None, cross, len(gradients[0]))
-        weight_gradient = WeightGradient(leaving.rectified, stride=leaving.stride)
-        if into:
-            into.first_pointwise.flatten(0, 1).copy_(first.weights)
-        for position, gradient in enumerate(through_products(gradients, leaving.first_inputs, first)):
-            edge, kind = divmod(position, 2)
-            images = maps(gradient, leaving.hidden[0])
-            kernel = (cell.first_3x3, cell.first_5x5)[kind][edge]
-            if into:
-                slot = (into.first_3x3, into.first_5x5)[kind]
-                slot[edge] = weight_gradient(images, kernel)
-            if self.state_wanted:
-                part = input_gradient(images, kernel, leaving.rectified, stride=leaving.stride)
-                self.rectified = plus(self.rectified, part)
+        mixture, self.rectified = self.leaving.convolutions.backward(
+            self.centred, self.weights[:, CONVOLUTIONS], self.cell, self.into, self.state_wanted
+        )
+        return mixture
 
     def reductions(self) -> Tensor:
         """Factorised reductions, all of the same input."""
@@ -263,13 +158,13 @@ class Backward:
             for gradient, direct in zip(self.centred, result.direct, strict=True):
                 total.addmm_(gradient, direct)
             for start, part in enumerate(total.split(channels, dim=1)):
-                self.rectified[:, :, start::2, start::2] += maps(part.contiguous(), self.leaving.hidden[0])
+                self.rectified[:, :, start::2, start::2] += maps(part.contiguous(), self.leaving.max_indices)
         return result.scale
 
     def identities(self) -> Tensor:
         state = self.leaving.state.permute(0, 2, 3, 1).reshape(self.images, -1)
         if self.state_wanted:
-            self.state = maps(self._mixed(self.gradients, SKIP), self.leaving.hidden[0])
+            self.state = maps(self._mixed(self.gradients, SKIP), self.leaving.max_indices)
         return torch.stack([torch.linalg.vecdot(g.view(self.images, -1), state).sum() for g in self.gradients])
 
     def pools(self) -> tuple[Tensor, Tensor]:
@@ -280,11 +175,13 @@ class Backward:
             scales = self.weights[:, MAX : MAX + 1], self.weights[:, AVERAGE : AVERAGE + 1]
             gradient = leaving.max_pool.input_gradient(self._mixed(self.centred, MAX), scales[0], maxima)
             part = pools.max_pool_gradient(
-                maps(gradient, leaving.hidden[0]), leaving.state, leaving.max_indices, leaving.stride
+                maps(gradient, leaving.max_indices), leaving.state, leaving.max_indices, leaving.stride
             )
             self.state = plus(self.state, part)
             gradient = leaving.average_pool.input_gradient(self._mixed(self.centred, AVERAGE), scales[1], averages)
-            self.state += pools.average_pool_gradient(maps(gradient, leaving.hidden[0]), leaving.state, leaving.stride)
+            self.state += pools.average_pool_gradient(
+                maps(gradient, leaving.max_indices), leaving.state, leaving.stride
+            )
         return maxima.sum(1), averages.sum(1)
 
     def state_gradient(self) -> Tensor | None:
@@ -295,9 +192,6 @@ class Backward:
         torch.ops.aten.threshold_backward.grad_input(rectified, self.leaving.rectified, 0, grad_input=rectified)
         return self.state.add_(rectified)
 
-    def _repeated(self, times: int) -> list[Tensor]:
-        return [gradient for gradient in self.centred for _ in range(times)]
-
     def _mixed(self, gradients: list[Tensor], primitive: int) -> Tensor:
         """Sum over edges of the mixture weight of one primitive times the gradient."""
         weights = self.weights[:, primitive].tolist()
@@ -305,57 +199,3 @@ class Backward:
         for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
             mixed.add_(gradient, alpha=weight)
         return mixed
-
-
-class Nodes:
-    """The four intermediate nodes, summed up from what arrives."""
-
-    def __init__(self, count: int, like: Tensor) -> None:
-        """`like`: (N, C, H, W) as the nodes will be."""
-        self.like = like
-        self.sums: list[Tensor | None] = [None] * count
-
-    def total(self, node: int) -> Tensor:
-        total = self.sums[node]
-        assert total is not None
-        return total
-
-    def add_product(self, node: int, matrix: Tensor, weights: Tensor) -> None:
-        """Add matrix @ weights^T."""
-        total = self.sums[node]
-        self.sums[node] = matrix @ weights.t() if total is None else total.addmm_(matrix, weights.t())
-
-    def state(self, node: int) -> Tensor:
-        return maps(self.total(node), self.like)
-
-
-def through_products(centred: list[Tensor], inputs: list[Tensor], result: Gradients) -> Iterator[Tensor]:
-    """Gradients of the inputs of normalised products, one after the other, from the outputs' centred gradients."""
-    for gradient, matrix, direct, through_variance in zip(
-        centred, inputs, result.direct, result.through_variance, strict=True
-    ):
-        yield torch.mm(gradient, direct).addmm_(matrix, through_variance)
-
-
-def alternating(threes: Tensor, fives: Tensor) -> Iterator[Tensor]:
-    """Kernels of the 3x3 and the 5x5 primitive, edge by edge."""
-    for pair in zip(threes, fives, strict=True):
-        yield from pair
-
-
-def both(threes: Tensor, fives: Tensor) -> Tensor:
-    """What belongs to the 3x3 and the 5x5 primitive of E edges, (E, ...) twice, edge by edge: (2E, ...)."""
-    return torch.stack([threes, fives], dim=1).flatten(0, 1)
-
-
-def without_gaps(rectified: Tensor, stride: int) -> tuple[Tensor, int]:
-    """Input and dilation of a convolution with dilation 2. At stride 2 it reads every other pixel only, and is the
-    ordinary convolution of those.
-    """
-    if stride == 1:
-        return rectified, 2
-    return rectified[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last), 1
-
-
-def plus(total: Tensor | None, part: Tensor) -> Tensor:
-    return part if total is None else total.add_(part)

@@ -64,6 +64,10 @@ class Call:
     def __reduce__(self):
         return self.call
 
+    def __repr__(self) -> str:
+        function, arguments = self.call
+        return f"{function.__name__}{arguments}"
+
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tailnas.space.lowering.standardise import Standardise
 from tailnas.space.supernet import SuperNet, frozen_running_statistics, seeded_initialisation
 from tailnas.space.two_branch import TwoBranchSuperNet
 
-FAST = [name for name in LOWERINGS if name != "plain"]
+FAST = [name for name in LOWERINGS if name not in {"plain", "by_size"}]
 SHAPES = {
     "three cells": (4, 3, 16, 3),
     "normal cells between reductions": (6, 5, 16, 3),

@@ -22,10 +22,9 @@ from tailnas.space.lowering.nodes import Nodes
 class Normalised:
     """One primitive's pointwise products of E edges by BatchNorm without affine weights: values (rows, E * C).
 
-    inputs: what the products were taken of, likewise. mean, variance (biased), inverse: (E * C,).
+    mean, variance (biased), inverse: (E * C,).
     """
 
-    inputs: Tensor
     values: Tensor
     mean: Tensor
     variance: Tensor
@@ -34,12 +33,11 @@ class Normalised:
     @staticmethod
     def of(images: Tensor, weights: Tensor, eps: float) -> "Normalised":
         """images: (N, E * C, H, W); weights: (E, C, C)."""
-        inputs = rows(images)
-        values = pointwise(inputs, weights)
+        values = pointwise(rows(images), weights)
         mean = values.sum(0).div_(len(values))
         variance = values.sub_(mean).square().sum(0).div_(len(values))
         inverse = (variance + eps).rsqrt()
-        return Normalised(inputs, values.mul_(inverse), mean, variance, inverse)
+        return Normalised(values.mul_(inverse), mean, variance, inverse)
 
     def projection(self, gradient: Tensor) -> Tensor:
         """Sums over rows of an output gradient against the values, (E * C,)."""
@@ -50,43 +48,43 @@ class Normalised:
         factor = self.inverse if scale is None else self.inverse * scale
         return torch.addcmul(centred, self.values, projection / -len(centred)).mul_(factor)
 
-    def input_gradient(self, gradient: Tensor, weights: Tensor, into: Tensor | None) -> Tensor:
-        """Gradient of the inputs from that of the products; fills that of the weights (E, C, C)."""
-        if into is not None:
-            edges = len(weights)
-            for edge, (left, right) in enumerate(
-                zip(*(m.chunk(edges, 1) for m in (gradient, self.inputs)), strict=True)
-            ):
-                into[edge] = left.t() @ right
-        return pointwise(gradient, weights.transpose(1, 2))
-
 
 class GroupedConvolutions:
-    """Kept from forward to backward; `rectified` is the ReLU of the state."""
+    """Kept from forward to backward; `rectified` is the ReLU of the state.
+
+    Only what BatchNorm made is kept. Weight gradients need inputs and outputs of the depthwise convolutions as well:
+    they are computed a second time, which costs less than their memory, and not where the alphas alone are asked for.
+    """
 
     def __init__(self, rectified: Tensor, stride: int, weights: CellWeights, eps: float) -> None:
-        self.stride, self.edges = stride, len(weights.first_3x3)
-        self.repeated = repeated(rectified, self.edges)
-        dilated, self.dilation = without_gaps(rectified, stride)
-        self.dilated_input = self.repeated if stride == 1 else repeated(dilated, self.edges)
+        self.rectified, self.stride, self.edges = rectified, stride, len(weights.first_3x3)
+        self.output = rectified[:, :, ::stride, ::stride]
+        wide = self.repeated()
         self.first = [
-            Normalised.of(convolve(self.repeated, kernels.flatten(0, 1), stride=stride), products, eps)
-            for kernels, products in zip(
-                (weights.first_3x3, weights.first_5x5), weights.first_pointwise.unbind(1), strict=True
-            )
+            Normalised.of(convolve(wide, kernels.flatten(0, 1), stride=stride), products, eps)
+            for kernels, products in zip(first_kernels(weights), weights.first_pointwise.unbind(1), strict=True)
         ]
-        self.hidden = [maps(F.relu(part.values), dilated) for part in self.first]
-        kernels = (weights.second_3x3, weights.second_5x5, weights.dilated_3x3, weights.dilated_5x5)
         self.last = [
-            Normalised.of(convolve(images, part.flatten(0, 1), dilation=dilation), products, eps)
-            for images, part, dilation, products in zip(
-                (*self.hidden, self.dilated_input, self.dilated_input),
-                kernels,
-                (1, 1, self.dilation, self.dilation),
-                weights.last_pointwise.unbind(1),
-                strict=True,
+            Normalised.of(self.last_input(kind, kernels.flatten(0, 1), wide), products, eps)
+            for kind, (kernels, products) in enumerate(
+                zip(last_kernels(weights), weights.last_pointwise.unbind(1), strict=True)
             )
         ]
+
+    def repeated(self) -> Tensor:
+        """The input maps as often as there are edges, side by side: (N, E * C, H, W)."""
+        return maps(rows(self.rectified).repeat(1, self.edges), self.rectified)
+
+    def hidden(self, kind: int) -> Tensor:
+        """What the second half of a separable convolution reads, (N, E * C, H', W')."""
+        return maps(F.relu(self.first[kind].values), self.output)
+
+    def last_input(self, kind: int, kernels: Tensor, wide: Tensor) -> Tensor:
+        """Outputs of the last depthwise convolution of a primitive, (N, E * C, H', W'). `wide`: `repeated()`."""
+        if kind < 2:
+            return convolve(self.hidden(kind), kernels)
+        dense, dilation = without_gaps(wide, self.stride)
+        return convolve(dense, kernels, dilation=dilation)
 
     def send(self, weights: Tensor, nodes: Nodes, targets: Sequence[int]) -> None:
         """Add the four primitives, weighted by (edges, 4), to the edges' target nodes."""
@@ -114,28 +112,29 @@ class GroupedConvolutions:
         mixture = torch.stack([projection.view(self.edges, -1).sum(1) for projection in projections], dim=1)
         if not (into or wanted):
             return mixture, None
+        wide = self.repeated()
+        dense, dilation = without_gaps(wide, self.stride)
+        dilated_weights = WeightGradient(dense, dilation=dilation)
         first: Tensor | None = None
         dilated: Tensor | None = None
-        dilated_weights = WeightGradient(self.dilated_input, dilation=self.dilation)
         for kind, (part, scale) in enumerate(zip(self.last, self._scales(weights), strict=True)):
-            images = maps(
-                part.input_gradient(
-                    part.before(gradient, projections[kind], scale),
-                    cell.last_pointwise[:, kind],
-                    into.last_pointwise[:, kind] if into else None,
-                ),
-                self.hidden[0],
-            )
+            kernels = last_kernels(cell)[kind].flatten(0, 1)
+            products = part.before(gradient, projections[kind], scale)
+            if into:
+                weight_gradients(products, rows(self.last_input(kind, kernels, wide)), into.last_pointwise[:, kind])
+            images = maps(pointwise(products, cell.last_pointwise[:, kind].transpose(1, 2)), self.output)
             if kind < 2:
-                through = self._first(kind, images, cell, into, wanted)
+                if into:
+                    slot = last_kernels(into)[kind].flatten(0, 1)
+                    slot.copy_(WeightGradient(self.hidden(kind))(images, kernels))
+                through = self._first(kind, input_gradient(images, kernels, self.output), wide, cell, into, wanted)
                 if through is not None:
                     first = plus(first, through)
                 continue
-            kernels = (cell.dilated_3x3, cell.dilated_5x5)[kind - 2].flatten(0, 1)
             if into:
-                (into.dilated_3x3, into.dilated_5x5)[kind - 2].flatten(0, 1).copy_(dilated_weights(images, kernels))
+                last_kernels(into)[kind].flatten(0, 1).copy_(dilated_weights(images, kernels))
             if wanted:
-                dilated = plus(dilated, input_gradient(images, kernels, self.dilated_input, dilation=self.dilation))
+                dilated = plus(dilated, input_gradient(images, kernels, dense, dilation=dilation))
         if first is None or dilated is None:
             return mixture, None
         rectified = self._collapsed(first)
@@ -143,46 +142,38 @@ class GroupedConvolutions:
         return mixture, rectified
 
     def _first(
-        self, kind: int, images: Tensor, cell: CellWeights, into: CellWeights | None, wanted: bool
+        self, kind: int, upper: Tensor, wide: Tensor, cell: CellWeights, into: CellWeights | None, wanted: bool
     ) -> Tensor | None:
-        """Through a separable convolution's second depthwise and first half: the gradient of `repeated`."""
-        kernels, hidden, part = (
-            (cell.second_3x3, cell.second_5x5)[kind].flatten(0, 1),
-            self.hidden[kind],
-            self.first[kind],
-        )
-        if into:
-            (into.second_3x3, into.second_5x5)[kind].flatten(0, 1).copy_(WeightGradient(hidden)(images, kernels))
-        upper = input_gradient(images, kernels, hidden)
-        torch.ops.aten.threshold_backward.grad_input(upper, hidden, 0, grad_input=upper)
+        """Through a separable convolution's first half, from the gradient of `hidden`: the gradient of `repeated`."""
+        part, kernels = self.first[kind], first_kernels(cell)[kind].flatten(0, 1)
         gradient = rows(upper)
+        torch.ops.aten.threshold_backward.grad_input(gradient, part.values, 0, grad_input=gradient)
         gradient.sub_(gradient.sum(0).div_(len(gradient)))
-        images = maps(
-            part.input_gradient(
-                part.before(gradient, part.projection(gradient)),
-                cell.first_pointwise[:, kind],
-                into.first_pointwise[:, kind] if into else None,
-            ),
-            hidden,
-        )
-        kernels = (cell.first_3x3, cell.first_5x5)[kind].flatten(0, 1)
+        products = part.before(gradient, part.projection(gradient))
         if into:
-            weight_gradient = WeightGradient(self.repeated, stride=self.stride)
-            (into.first_3x3, into.first_5x5)[kind].flatten(0, 1).copy_(weight_gradient(images, kernels))
-        return input_gradient(images, kernels, self.repeated, stride=self.stride) if wanted else None
+            inputs = rows(convolve(wide, kernels, stride=self.stride))
+            weight_gradients(products, inputs, into.first_pointwise[:, kind])
+        images = maps(pointwise(products, cell.first_pointwise[:, kind].transpose(1, 2)), self.output)
+        if into:
+            slot = first_kernels(into)[kind].flatten(0, 1)
+            slot.copy_(WeightGradient(wide, stride=self.stride)(images, kernels))
+        return input_gradient(images, kernels, wide, stride=self.stride) if wanted else None
 
     def _scales(self, weights: Tensor) -> list[Tensor]:
         """Mixture weights (edges, 4) for each primitive as (E * C,)."""
-        return list(weights.repeat_interleave(self.repeated.shape[1] // self.edges, dim=0).unbind(1))
+        return list(weights.repeat_interleave(self.rectified.shape[1], dim=0).unbind(1))
 
     def _collapsed(self, wide: Tensor) -> Tensor:
         """Sum over the edges of (N, E * C, H, W)."""
         return maps(rows(wide).unflatten(1, (self.edges, -1)).sum(1), wide)
 
 
-def repeated(images: Tensor, edges: int) -> Tensor:
-    """Channels-last maps as often as there are edges, side by side."""
-    return maps(rows(images).repeat(1, edges), images)
+def first_kernels(weights: CellWeights) -> tuple[Tensor, Tensor]:
+    return weights.first_3x3, weights.first_5x5
+
+
+def last_kernels(weights: CellWeights) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return weights.second_3x3, weights.second_5x5, weights.dilated_3x3, weights.dilated_5x5
 
 
 def pointwise(matrix: Tensor, weights: Tensor) -> Tensor:
@@ -192,3 +183,9 @@ def pointwise(matrix: Tensor, weights: Tensor) -> Tensor:
     for part, own, output in zip(matrix.chunk(edges, 1), weights, result.chunk(edges, 1), strict=True):
         torch.mm(part, own.t(), out=output)
     return result
+
+
+def weight_gradients(gradient: Tensor, inputs: Tensor, into: Tensor) -> None:
+    """Fill (E, C, K) with the gradients of `pointwise`'s weights."""
+    for left, right, slot in zip(gradient.chunk(len(into), 1), inputs.chunk(len(into), 1), into, strict=True):
+        torch.mm(left.t(), right, out=slot)

@@ -60,6 +60,7 @@ def second_order(
 
     loss = validation_loss()
     both = torch.autograd.grad(loss, [*alphas, *weights])
+    loss = loss.detach()  # else its graph, and the maps in it, would outlive the next forward
     direct, direction = both[: len(alphas)], both[len(alphas) :]
     with torch.no_grad():
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(direction)))
@@ -77,7 +78,7 @@ def second_order(
         torch._foreach_copy_(weights, kept)
         implicit = torch._foreach_sub(above, below)
         torch._foreach_mul_(implicit, -xi / (2 * eps))
-        return list(torch._foreach_add(direct, implicit)), loss.detach()
+        return list(torch._foreach_add(direct, implicit)), loss
 
 
 @contextmanager

@@ -78,8 +78,7 @@ class FoldedCell(torch.autograd.Function):
             newest = edges[0].node
             centred[newest] = gradients[newest] - gradients[newest].sum(0).div_(len(gradients[newest]))
             positions = [edge.row for edge in edges]
-            leaving, ctx.leaving[index] = ctx.leaving[index], None  # the engine frees saved tensors, this is not one
-            mixture[positions], state = leaving.backward(
+            mixture[positions], state = ctx.leaving[index].backward(
                 [gradients[edge.node] for edge in edges],
                 [centred[edge.node] for edge in edges],
                 weights[positions],

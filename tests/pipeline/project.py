@@ -43,7 +43,8 @@ class Project:
         shutil.copytree(REPOSITORY / ".dvc", root / ".dvc", ignore=own)
         shutil.copy2(root / "presets" / "smoke.yaml", root / "params.yaml")
         project = cls(root)
-        project.edit({"runtime.device": "cpu", "runtime.threads": 1, "runtime.progress": "lines", **changes})
+        ours = {"study.methods": ["bbn_hls", "random"], "runtime.device": "cpu", "runtime.threads": 1}
+        project.edit({**ours, "runtime.progress": "lines", **changes})
         for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "start"]):
             project.run("git", *command)
         return project

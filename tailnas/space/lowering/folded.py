@@ -21,7 +21,8 @@ from tailnas.space.lowering.standardise import normalised, preprocess
 SMALL = 300_000
 """Numbers in the maps of one edge up to which all edges side by side are faster than one by one.
 
-Milliseconds of one cell's alpha step and weight step, batch 32, two threads, one by one and side by side: C16 32x32
+Milliseconds of one cell's alpha step and weight step (GOMP_SPINCOUNT=1000000, inputs kept for weight gradients), batch
+32, two threads, one by one and side by side: C16 32x32
 (524,288 numbers) 354, 428; C32 16x16 (262,144) 265, 237; C64 8x8 210, 167; C4 16x16 99, 75.
 """
 

@@ -22,9 +22,9 @@ VALIDATE = "validate"
 class Job:
     """One stage of the pipeline.
 
-    name: its address in DVC, as in `search@bbn_hls-30-0`. inputs: files, and folders that other jobs write.
-    outputs: folders. settings: its parameters and command. done: whether DVC finds nothing to do for it and for all
-    before it. gpus: how many it uses where there are any.
+    name: its address in DVC, as in `search@bbn_hls-30-0`. inputs: folders that other jobs write (what else it reads DVC
+    watches). outputs: folders. settings: its parameters and command. done: whether DVC finds nothing to do for it and
+    for all before it. gpus: how many it uses where there are any.
     """
 
     name: str
@@ -61,26 +61,15 @@ def jobs(repo: Repo, *, gpus: bool) -> Iterator[Job]:
 
 
 def _job(stage: PipelineStage, upstream: list[PipelineStage], done: bool, gpus: bool) -> Job:
-    written = {str(out) for before in upstream for out in before.outs}
-    inputs = sorted(written)
     settings: dict[str, Any] = {"cmd": stage.cmd}
     for dependency in stage.deps:
-        path = str(dependency)
         if isinstance(dependency, ParamsDependency):
             settings.update(dependency.read_params(flatten=True))
-        elif dependency.fs_path and Path(path).parts[0] in {"stages", "tailnas"}:
-            inputs += _source_files(Path(path))
     return Job(
         name=stage.addressing,
-        inputs=inputs,
+        inputs=sorted({str(out) for before in upstream for out in before.outs}),
         outputs=[str(out) for out in stage.outs],
         settings=settings,
         done=done,
         gpus=int((stage.meta or {}).get("gpu", 0)) if gpus else 0,
     )
-
-
-def _source_files(path: Path) -> list[str]:
-    """The file itself, or all files of a code folder but what Python leaves there."""
-    files = [path] if path.is_file() else path.rglob("*")
-    return sorted(str(file) for file in files if file.is_file() and "__pycache__" not in file.parts)

@@ -7,7 +7,9 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +20,6 @@ from tailnas.stage import Stage
 
 from .project import Project
 from .stage_process import run_stage
-
-pytestmark = pytest.mark.slow
 
 TARGET, SOURCE, SPLIT, PRETRAINED = (
     "data/raw/digits",
@@ -136,15 +136,28 @@ def could_be_whole(stage: str, name: str, kind: str) -> bool:
     return stage == "report" and kind == "cut in half" and name.endswith(("history.csv", "counts.csv"))
 
 
+def slow_but_first(cases: list[tuple[str, ...]], of: Callable[[tuple[str, ...]], object]) -> list[Any]:
+    """`make test` runs the first case of each kind, `make test-slow` the others."""
+    seen: set[object] = set()
+    marked = []
+    for case in cases:
+        marked.append(pytest.param(*case, marks=[pytest.mark.slow] if of(case) in seen else [], id="-".join(case)))
+        seen.add(of(case))
+    return marked
+
+
 @pytest.mark.parametrize(
     ("stage", "name", "kind"),
-    [
-        (stage, name, kind)
-        for stage, names in INPUTS.items()
-        for name in sorted(names)
-        for kind in WHOLE
-        if not could_be_whole(stage, name, kind)
-    ],
+    slow_but_first(
+        [
+            (stage, name, kind)
+            for stage, names in INPUTS.items()
+            for name in sorted(names)
+            for kind in WHOLE
+            if not could_be_whole(stage, name, kind)
+        ],
+        of=lambda case: case[1],
+    ),
 )
 def test_an_input_that_is_not_whole(project, stage, name, kind):
     WHOLE[kind](project / name)
@@ -400,13 +413,14 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("kind", slow_but_first([(kind,) for kind in DAMAGE], of=lambda case: DAMAGE[case[0]][1]))
 def test_an_input_with_the_wrong_content(project, kind):
     stage, name, damage, pattern = DAMAGE[kind]
     damage(project)
     assert_refused(project, stage, name, pattern)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ARGUMENTS)
 def test_an_output_that_cannot_be_written(project, stage):
     """A file stands where the output's parent folder belongs."""
@@ -421,12 +435,14 @@ def test_an_output_that_cannot_be_written(project, stage):
     assert contents(project) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["split", "pretrain", "search", "retrain", "adapt", "report"])
 def test_a_full_disk(project, stage):
     """Whatever is being written then, a checkpoint or an output: one line, and the old output stays."""
     assert_refused(project, stage, "", "allowed: |space|large", file_size=700)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [*WHOLE.values(), lambda path: path.write_bytes(b"")])
 def test_a_corrupt_checkpoint_only_costs_time(project, monkeypatch, damage):
     """The stage starts at its beginning and ends as ever."""
@@ -461,6 +477,7 @@ def test_the_test_part_is_opened_by_evaluate_alone(project):
     assert_refused(project, "evaluate", f"{TARGET}/test_")
 
 
+@pytest.mark.slow
 def test_a_mistake_in_the_parameters_stops_every_stage(project):
     document = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(document.replace("calibration_bins: 15", "calibration_bins: 0"))
@@ -479,6 +496,7 @@ def test_engines_pass_the_line_on_and_keep_what_is_sound(study, tmp_path, engine
     assert json.loads((project.root / GENOTYPE).read_text())["concat"] == [2, 3, 4, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["dvc", "snakemake"])
 def test_engines_name_a_source_that_cannot_be_read(study, tmp_path, engine):
     project: Project = getattr(study, engine).copy(tmp_path / "project")

@@ -24,7 +24,7 @@ for job in JOBS:
         name:
             job.rule
         input:
-            [ancient(path) if job.done else path for path in [*job.inputs, job.slice_file()]],
+            [ancient(path) if job.done else path for path in [*job.inputs, job.stamp()]],
         output:
             [directory(path) for path in job.outputs],
         params:

@@ -1,6 +1,6 @@
 """What the mixing ratio does to accuracy (HLS, 2406.07028, figure 4) and to the alphas (figure 5).
 
-    python -m benchmarks.mixing presets/digits-lt.yaml --output mixing
+    python -m benchmarks.mixing presets/mixing.yaml --output mixing
 
 Searches with two branches, with every seed of the study: at constant mixing ratios, under every schedule, and with loss
 weighting alone, learning rates alone (HLS), both and neither. `travel.csv` has how far the softmax weights of each

@@ -1,7 +1,7 @@
 """Remove what the present study no longer asks for: `make prune`.
 
 Runs, splits and pretrained super-networks that params.yaml does not list, data sets that are neither source nor target,
-parameter slices of stages that are no more, and checkpoints of work that is finished or would now be other work. What
+time stamps of stages that are no more, and checkpoints of work that is finished or would now be other work. What
 the present study has is never touched, an interrupted stage's checkpoint included; nor is a file whose name no stage
 gave. DVC's cache keeps everything (`dvc gc --workspace` empties that).
 """
@@ -24,7 +24,7 @@ from tailnas.data.dataset import META_FILE
 from tailnas.errors import UserError
 from tailnas.params import Params, load_params
 from tailnas.stage import STATE_FOLDER, Stage
-from workflow.jobs import SLICES, Job, jobs
+from workflow.jobs import STAMPS, Job, jobs
 from workflow.session import exclusive
 
 NAMES = {
@@ -90,7 +90,7 @@ def _is_locked(path: Path) -> bool:
 
 def stage_of(job: Job) -> Stage:
     """The stage as its script would see itself, from its command in dvc.yaml."""
-    _, _, module, *words = shlex.split(job.settings["cmd"])
+    _, _, module, *words = shlex.split(job.command)
     values = dict(zip((word[2:].replace("-", "_") for word in words[::2]), words[1::2], strict=True))
     paths = {name: Path(value) for name, value in values.items() if value.split("/")[0] in {"data", "results"}}
     return Stage(module.rsplit(".", 1)[1], argparse.Namespace(**{**values, **paths}))
@@ -108,7 +108,7 @@ def main() -> None:
     names = {job.name for job in present}
     paths = [
         *obsolete_results(outputs, params),
-        *(file for file in sorted(SLICES.glob("*.json")) if file.stem not in names),
+        *(file for file in sorted(STAMPS.glob("*")) if file.name not in names),
         *obsolete_checkpoints(present),
     ]
     for path in paths:

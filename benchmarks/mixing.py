@@ -156,8 +156,8 @@ def figure(accuracy: pd.DataFrame, travel: pd.DataFrame, schedule: str) -> Figur
     part = accuracy[(accuracy["mixing_ratio"] == 0.5) & accuracy["variant"].str.startswith("constant")]
     ratios = part["variant"].str.removeprefix("constant ").astype(float)
     last.errorbar(ratios, 100 * part["mean"], 100 * part["std"].fillna(0), marker="o", capsize=3)
-    last.set_title("Trained at a constant mixing ratio, both branches in equal parts at inference")
-    last.set_xlabel("mixing ratio in training")
+    last.set_title("Trained at a constant ratio, mixed evenly at inference")
+    last.set_xlabel("mixing ratio in training; bars: standard deviation over seeds")
     last.set_ylabel("balanced accuracy, %")
     return drawn
 

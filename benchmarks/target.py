@@ -17,7 +17,7 @@ from tailnas.data.splits import SplitResult, long_tailed_split
 from tailnas.params import Params
 from tailnas.search.task import SearchTask, Source
 from tailnas.training.loop import InnerLoop, Loop
-from tailnas.training.pretraining import Paths, pretrain
+from tailnas.training.pretraining import Paths, pretrain, train_paths
 
 if TYPE_CHECKING:
     from tailnas.params import Search
@@ -82,9 +82,12 @@ def balanced_source(params: Params, device: torch.device) -> Source:
 
 def pretrained(params: Params, origin: Source, seed: int, paths: Paths, folder: Path) -> dict[str, Tensor]:
     """Weights of the pretrained super-network; an interruption costs an epoch."""
-    loop = Loop(f"pretrain {paths} seed{seed}", folder / f"pretrain-{paths}{seed}.pt", folder / "events", "lines")
-    classes = int(origin.train.labels.max()) + 1
-    network, _ = pretrain(params.pretrain, params.space, origin.train, origin.held_out, classes, seed, loop, paths)
+    settings, train, held_out = params.pretrain, origin.train, origin.held_out
+    loop = Loop(f"pretrain seed{seed}", folder / f"pretrain{seed}.pt", folder / "events", "lines")
+    classes = int(train.labels.max()) + 1
+    network, _ = pretrain(settings, params.space, train, held_out, classes, seed, loop.part("mixture"))
+    if paths == "single":
+        network, _ = train_paths(settings, network, train, held_out, seed, loop.part("single-path"))
     return network.state_dict()
 
 

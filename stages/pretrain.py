@@ -1,15 +1,15 @@
-"""Pretrain the super-network on the balanced source: as a mixture, one path a step, or one of each."""
-
-from typing import get_args
+"""Pretrain the super-network on the balanced source, as a mixture and, if a search ranks paths, then path by path."""
 
 from tailnas.data.dataset import load_test, load_train
 from tailnas.data.device import DeviceImages
+from tailnas.space.supernet import SuperNet
 from tailnas.space.weights import save_weights
 from tailnas.stage import Stage, arguments, main
+from tailnas.training.checkpoint import Row
 from tailnas.training.device import prepare
 from tailnas.training.history import write_history
 from tailnas.training.loop import Loop
-from tailnas.training.pretraining import FILES, Paths, merged_histories, pretrain, supernet_config
+from tailnas.training.pretraining import FILES, HISTORIES, Paths, pretrain, supernet_config, train_paths
 
 
 def run() -> None:
@@ -20,24 +20,16 @@ def run() -> None:
         source = load_train(args.data)
         train, held_out = (DeviceImages.from_part(part, device) for part in (source, load_test(args.data)))
         loop = Loop(f"pretrain {stage.run}", stage.checkpoint, stage.logs, stage.params.runtime.progress)
-        kinds: tuple[Paths, ...] = get_args(Paths) if settings.paths == "both" else (settings.paths,)
-        trained = {
-            paths: pretrain(
-                settings,
-                space,
-                train,
-                held_out,
-                len(source.classes),
-                int(args.seed),
-                loop.part(paths) if settings.paths == "both" else loop,
-                paths,
-            )
-            for paths in kinds
-        }
+        seed, classes = int(args.seed), len(source.classes)
+        mixture = pretrain(settings, space, train, held_out, classes, seed, loop.part("mixture"))
+        trained: dict[Paths, tuple[SuperNet, list[Row]]] = {"mixture": mixture}
+        if settings.single_path_epochs:
+            part = loop.part("single-path")
+            trained["single"] = train_paths(settings, mixture[0], train, held_out, seed, part)
         with stage.writing() as folder:
-            for paths, (network, _) in trained.items():
+            for paths, (network, history) in trained.items():
                 save_weights(folder / FILES[paths], network.state_dict(), supernet_config(network) | {"paths": paths})
-            write_history(folder / "history.csv", merged_histories([history for _, history in trained.values()]))
+                write_history(folder / HISTORIES[paths], history)
 
 
 if __name__ == "__main__":

@@ -198,10 +198,13 @@ class _NetworkTraining(_Training):
 class Pretrain(_NetworkTraining):
     """Super-network on the balanced source (method: section 7)."""
 
-    epochs: Annotated[int, Field(ge=0)] = Field(description="Passes over the data; 0 keeps the initial weights.")
-    paths: Literal["mixture", "single", "both"] = Field(
-        description="mixture: alphas fixed at 0, every primitive weighs 1/8, for DARTS and BBN searches; single: one "
-        "uniformly drawn path a step, for imb_nas; both: two super-networks, for a study with both kinds of search."
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        description="Passes over the data as a mixture: alphas fixed at 0, every primitive weighs 1/8. 0 keeps the "
+        "initial weights."
+    )
+    single_path_epochs: Annotated[int, Field(ge=0)] = Field(
+        description="Passes that follow on the same weights, one uniformly drawn path a step, for imb_nas; 0: none. "
+        "Paths learn slowly: many times `epochs`."
     )
 
 
@@ -514,11 +517,10 @@ def _shared_images(data: Data) -> str | None:
 def _search_combinations(params: Params) -> Iterator[str]:
     search = params.search
     for method in params.study.methods:
-        paths = pretrained_paths(method, search)
-        if paths is not None and params.pretrain.paths not in (paths, "both"):
+        if pretrained_paths(method, search) == "single" and not params.pretrain.single_path_epochs:
             yield (
-                f"pretrain.paths: {params.pretrain.paths!r} with study.methods entry {method!r}; "
-                f"allowed: {paths!r}, or 'both' where the study needs two super-networks"
+                f"pretrain.single_path_epochs: 0 with study.methods entry {method!r}; "
+                "allowed: at least 1, or 'scratch' as search.adaptation"
             )
     if "imb_nas" in params.study.methods and search.candidate_source == "evolution":
         if search.population > search.candidates:

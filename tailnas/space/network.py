@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tailnas.errors import UserError
 from tailnas.space.genotype import Edges, Genotype
 from tailnas.space.network_cell import NetworkCell
-from tailnas.space.operations import FactorizedReduce, ReLUConvBN
+from tailnas.space.operations import FactorizedReduce, ReLUConvBN, fast_layout
 from tailnas.space.primitives import NODES, make_operation
 from tailnas.space.resnet import REDUCTIONS, ResidualBlock, resnet_blocks, resnet_stem
 from tailnas.space.supernet import CELL_MULTIPLIER, STEM_MULTIPLIER, default_reductions, pooled
@@ -246,10 +246,7 @@ class Network(nn.Module):
         """Outputs of `heads` in the place of the last cell, and of the cell that carries the auxiliary head."""
         shared = [cell for cell in self.cells if isinstance(cell, NetworkCell)][:-1]
         scales = self._path_scales(images, [*shared, *heads])
-        if images.device.type == "cpu":
-            # 1.5 times faster on a CPU (12 channels, 4 cells, batch 32, 16x16, one thread)
-            images = images.contiguous(memory_format=torch.channels_last)
-        older = newer = self.stem(images)
+        older = newer = fast_layout(self.stem(images))
         middle = None
         for index, cell in enumerate(shared):
             own, scales = scales[: cell.droppable()], scales[cell.droppable() :]

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tailnas.space.depthwise import DepthwiseConv
+
 
 class ReLUConvBN(nn.Module):
     """ReLU, 1x1 convolution, BatchNorm: brings a cell's input to the cell's width."""
@@ -18,17 +20,21 @@ class ReLUConvBN(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """Halves the map without a pooling: two strided 1x1 convolutions, one of them shifted by one pixel."""
+    """Halves the map without a pooling: two 1x1 convolutions of every second pixel, one of them shifted by one pixel.
+
+    Pixels are taken before the convolution: oneDNN's backward of a strided 1x1 convolution of channels-last maps writes
+    where it must not (torch 2.14.1, 5 images of 16x16).
+    """
 
     def __init__(self, in_channels: int, out_channels: int, *, affine: bool) -> None:
         super().__init__()
-        self.even = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(in_channels, out_channels - out_channels // 2, 1, stride=2, bias=False)
+        self.even = nn.Conv2d(in_channels, out_channels // 2, 1, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels - out_channels // 2, 1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, images: Tensor) -> Tensor:
         images = F.relu(images)
-        return self.norm(torch.cat([self.even(images), self.odd(images[:, :, 1:, 1:])], dim=1))
+        return self.norm(torch.cat([self.even(images[:, :, ::2, ::2]), self.odd(images[:, :, 1::2, 1::2])], dim=1))
 
 
 class SeparableConv(nn.Module):
@@ -36,10 +42,10 @@ class SeparableConv(nn.Module):
 
     def __init__(self, channels: int, *, kernel: int, stride: int, affine: bool) -> None:
         super().__init__()
-        self.depthwise1 = depthwise(channels, kernel, stride=stride)
+        self.depthwise1 = DepthwiseConv(channels, kernel, stride=stride)
         self.pointwise1 = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels, affine=affine)
-        self.depthwise2 = depthwise(channels, kernel)
+        self.depthwise2 = DepthwiseConv(channels, kernel)
         self.pointwise2 = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels, affine=affine)
 
@@ -53,7 +59,7 @@ class DilatedConv(nn.Module):
 
     def __init__(self, channels: int, *, kernel: int, stride: int, affine: bool) -> None:
         super().__init__()
-        self.depthwise = depthwise(channels, kernel, stride=stride, dilation=2)
+        self.depthwise = DepthwiseConv(channels, kernel, stride=stride, dilation=2)
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(channels, affine=affine)
 
@@ -73,9 +79,9 @@ class PoolNorm(nn.Module):
         return self.norm(self.pool(images))
 
 
-def depthwise(channels: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """A k x k convolution of each channel alone, padded so that stride 1 keeps the map's size."""
-    padding = dilation * (kernel - 1) // 2
-    return nn.Conv2d(
-        channels, channels, kernel, stride=stride, padding=padding, dilation=dilation, groups=channels, bias=False
-    )
+def fast_layout(maps: Tensor) -> Tensor:
+    """Channels last on a CPU, where operations one by one are about 1.3 times as fast for it; elsewhere as they are.
+
+    Measured by what a training step takes: 12 channels, 4 cells, batch 64, 16x16, one thread.
+    """
+    return maps.contiguous(memory_format=torch.channels_last) if maps.device.type == "cpu" else maps

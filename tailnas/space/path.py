@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from tailnas.space.cell import SearchCell
 from tailnas.space.genotype import Edges, Genotype
+from tailnas.space.operations import fast_layout
 from tailnas.space.primitives import NODES, edge_index
 from tailnas.space.supernet import SuperNet, pooled
 
 
 def path_features(network: SuperNet, genotype: Genotype, images: Tensor) -> Tensor:
     """Globally pooled output (N, D) of the last cell along one path. `genotype`: its cells, no heads."""
-    older = newer = network.stem(images)
+    older = newer = fast_layout(network.stem(images))
     for cell in network.cells:
         assert isinstance(cell, SearchCell)
         older, newer = newer, path_cell(cell, genotype.reduce if cell.reduction else genotype.normal, older, newer)

@@ -1,11 +1,13 @@
 """The balanced super-network, trained on the source (IMB-NAS, 2210.00136; method: section 7).
 
-`mixture`: alphas fixed at 0, for searches by gradient. `single`: one random path a step, for ranking sub-networks.
+As a mixture, alphas fixed at 0, for searches by gradient; then, for ranking sub-networks, one random path a step. Paths
+start from the mixture's weights (a reading): from random ones they learn nothing in the time that the mixture needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -25,7 +27,7 @@ from tailnas.training.checkpoint import Row
 from tailnas.training.device import autocast
 from tailnas.training.loop import Loop
 from tailnas.training.paths import path_accuracy, single_path_loss, statistics_images
-from tailnas.training.supervised import GeneratorState, Loss, fit
+from tailnas.training.supervised import GeneratorState, fit
 
 if TYPE_CHECKING:
     from tailnas.params import Pretrain, Space
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 Paths = Literal["mixture", "single"]
 FILES: dict[Paths, str] = {"mixture": "supernet.safetensors", "single": "single_path.safetensors"}
 """Where the pretrain stage writes the super-network of each kind."""
+HISTORIES: dict[Paths, str] = {"mixture": "history.csv", "single": "single_path_history.csv"}
 MEASURED_PATHS = 4
 """Random paths whose mean accuracy is recorded after each epoch of single-path training."""
 STATISTICS_BATCHES = 20
@@ -56,49 +59,15 @@ def pretrain(
     num_classes: int,
     seed: int,
     loop: Loop,
-    paths: Paths = "mixture",
 ) -> tuple[SuperNet, list[Row]]:
-    """Train on `train` for `settings.epochs` epochs (0: the initial weights).
+    """Train the mixture on `train` for `settings.epochs` epochs (0: the initial weights).
 
-    Returns the super-network and one row an epoch, with the balanced accuracy on the source's `held_out` images; for
-    `single` that is the mean over MEASURED_PATHS random paths.
+    Returns the super-network and one row an epoch, with the balanced accuracy on the source's `held_out` images.
     """
     normalisation = Normalisation.of(train.images)
     with seeded_initialisation(seed_for(seed, "pretrain", "network")):
         network = supernet(space, num_classes, train.images.shape[1]).to(train.device)
-    batches = Batches(
-        train,
-        make_sampler("instance", train.labels.cpu(), num_classes, torch_generator(seed, "pretrain", "sampler")),
-        settings.batch_size,
-        normalisation,
-        Augmentation(settings.crop_padding, settings.flip),
-        torch_generator(seed, "pretrain", "augmentation"),
-    )
 
-    loss: Loss
-    measure: Callable[[], float]
-    path = torch_generator(seed, "pretrain", "path")
-    if paths == "mixture":
-        loss, measure = _mixture(network, held_out, normalisation, settings)
-    else:
-        loss = single_path_loss(network, path, F.cross_entropy, settings.precision)
-        measure = _single(network, train, held_out, normalisation, settings, seed)
-    history = fit(
-        network,
-        loss,
-        batches,
-        settings,
-        loop,
-        gradient_clip=settings.gradient_clip,
-        parts={"path": GeneratorState(path)} if paths == "single" else {},
-        measure=lambda: {"balanced_accuracy": measure()},
-    )
-    return network, history
-
-
-def _mixture(
-    network: SuperNet, held_out: DeviceImages, normalisation: Normalisation, settings: Pretrain
-) -> tuple[Loss, Callable[[], float]]:
     def loss(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with autocast(images.device, settings.precision):
             logits = network(images)
@@ -111,17 +80,58 @@ def _mixture(
         predictions = torch.cat([network(images).argmax(1) for images, _ in held])
         return balanced_accuracy(predictions, held_out.labels, network.num_classes)
 
-    return loss, measure
+    batches = _batches(settings, train, num_classes, seed)
+    history = fit(
+        network,
+        loss,
+        batches,
+        settings,
+        loop,
+        gradient_clip=settings.gradient_clip,
+        measure=lambda: {"balanced_accuracy": measure()},
+    )
+    return network, history
 
 
-def _single(
-    network: SuperNet,
-    train: DeviceImages,
-    held_out: DeviceImages,
-    normalisation: Normalisation,
-    settings: Pretrain,
-    seed: int,
+def train_paths(
+    settings: Pretrain, mixture: SuperNet, train: DeviceImages, held_out: DeviceImages, seed: int, loop: Loop
+) -> tuple[SuperNet, list[Row]]:
+    """Train a copy of `mixture` for `settings.single_path_epochs` epochs, one uniformly drawn path a step.
+
+    Returns the super-network and one row an epoch, with the balanced accuracy on the source's `held_out` images, the
+    mean over MEASURED_PATHS random paths.
+    """
+    network = copy.deepcopy(mixture)
+    path = torch_generator(seed, "pretrain", "path")
+    measure = _measure_paths(settings, network, train, held_out, seed)
+    history = fit(
+        network,
+        single_path_loss(network, path, F.cross_entropy, settings.precision),
+        _batches(settings, train, network.num_classes, seed, "single path"),
+        settings.model_copy(update={"epochs": settings.single_path_epochs}),
+        loop,
+        gradient_clip=settings.gradient_clip,
+        parts={"path": GeneratorState(path)},
+        measure=lambda: {"balanced_accuracy": measure()},
+    )
+    return network, history
+
+
+def _batches(settings: Pretrain, train: DeviceImages, num_classes: int, seed: int, *phase: str) -> Batches:
+    return Batches(
+        train,
+        make_sampler("instance", train.labels.cpu(), num_classes, torch_generator(seed, "pretrain", *phase, "sampler")),
+        settings.batch_size,
+        Normalisation.of(train.images),
+        Augmentation(settings.crop_padding, settings.flip),
+        torch_generator(seed, "pretrain", *phase, "augmentation"),
+    )
+
+
+def _measure_paths(
+    settings: Pretrain, network: SuperNet, train: DeviceImages, held_out: DeviceImages, seed: int
 ) -> Callable[[], float]:
+    normalisation = Normalisation.of(train.images)
     generator = torch_generator(seed, "pretrain", "measured paths")
     measured = [random_genotype(generator) for _ in range(MEASURED_PATHS)]
     sampler = make_sampler("instance", train.labels.cpu(), network.num_classes, generator)
@@ -134,21 +144,6 @@ def _single(
         return sum(scores) / len(scores)
 
     return measure
-
-
-def merged_histories(histories: Sequence[list[Row]]) -> list[Row]:
-    """One row an epoch; the columns of a second training in the same study are called `single_path_...`."""
-    first, *others = histories
-    return [
-        row
-        | {
-            f"single_path_{name}": value
-            for other in others
-            for name, value in other[index].items()
-            if name not in ("epoch", "learning_rate")
-        }
-        for index, row in enumerate(first)
-    ]
 
 
 def supernet_config(network: SuperNet | TwoBranchSuperNet) -> dict[str, Any]:

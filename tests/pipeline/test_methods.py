@@ -18,7 +18,7 @@ STUDY = {
     "study.imbalance_factors": [10],
     "data.source.alphabet": "digits",
     "split.n_max": 40,
-    "pretrain.paths": "both",
+    "pretrain.single_path_epochs": 1,
     "search.epochs": 1,
     "search.candidates": 3,
     "search.candidate_epochs": 1,

@@ -110,8 +110,7 @@ MISTAKES = [
     ({"search.learning_rate_min": 1.0}, "search.learning_rate_min", "1.0"),
     ({"search.precision": "bf16", "runtime.device": "cpu"}, "search.precision", "bf16"),
     ({"search.freeze_backbone": True, "search.initialisation": "scratch"}, "search.freeze_backbone", "true"),
-    ({"study.methods": ["imb_nas", "random"]}, "pretrain.paths", "'imb_nas'"),
-    ({"pretrain.paths": "single", "study.methods": ["random", "bbn"]}, "pretrain.paths", "'bbn'"),
+    ({"study.methods": ["imb_nas", "random"]}, "pretrain.single_path_epochs", "0"),
     (
         {"study.methods": ["imb_nas"], "search.adaptation": "scratch", **EVOLUTION, "search.population": 100},
         "search.population",

@@ -43,7 +43,6 @@ def test_reference_explains_every_key() -> None:
     [
         ("study", "methods"),
         ("split", "profile"),
-        ("pretrain", "paths"),
         ("search", "mixing_schedule"),
         ("search", "hls_heads"),
         ("search", "hls_backbone"),

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from tailnas.space.depthwise import WeightGradient, convolve, image_sum, input_gradient, negated_means
 from tailnas.space.lowering.batch_statistics import BatchStatistics
-from tailnas.space.lowering.depthwise import WeightGradient, convolve, image_sum, input_gradient, negated_means
 from tailnas.space.lowering.description import CellWeights, SourceNorms
 from tailnas.space.lowering.layout import maps, plus, rows, without_gaps
 from tailnas.space.lowering.nodes import Nodes

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tailnas.space.depthwise import WeightGradient, convolve, input_gradient
 from tailnas.space.lowering.batch_statistics import BatchStatistics
-from tailnas.space.lowering.depthwise import WeightGradient, convolve, input_gradient
 from tailnas.space.lowering.description import CellWeights, SourceNorms
 from tailnas.space.lowering.layout import maps, plus, rows, without_gaps
 from tailnas.space.lowering.nodes import Nodes

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tailnas.space.lowering.depthwise import convolve, input_gradient
+from tailnas.space.depthwise import convolve, input_gradient
 from tailnas.space.lowering.layout import rows
 
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tailnas.space.depthwise import DepthwiseConv, WeightGradient, convolve, image_sum, input_gradient, negated_means
 from tailnas.space.lowering.choose import LOWERINGS
-from tailnas.space.lowering.depthwise import WeightGradient, convolve, image_sum, input_gradient, negated_means
 from tailnas.space.lowering.normalised_product import NormalisedProduct, covariances, products, summed
 from tailnas.space.lowering.standardise import Standardise
 from tailnas.space.supernet import SuperNet, frozen_running_statistics, seeded_initialisation
@@ -197,6 +197,18 @@ def test_depthwise_gradients(kernel: int, stride: int, dilation: int, size: tupl
         WeightGradient(images.detach(), stride=stride, dilation=dilation)(gradient, weight.detach()),
     ]
     assert difference(found, expected) < 1e-13
+
+
+@pytest.mark.parametrize(("stride", "dilation", "kernel"), [(1, 1, 3), (1, 1, 5), (1, 2, 5), (2, 1, 5), (2, 2, 3)])
+def test_depthwise_module_of_either_layout(stride: int, dilation: int, kernel: int) -> None:
+    module = DepthwiseConv(4, kernel, stride=stride, dilation=dilation).double()
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        images = batch((5, 4, 8, 8)).contiguous(memory_format=layout).requires_grad_()
+        output = module(images)
+        found.append([output, *torch.autograd.grad(output.square().sum(), [images, module.weight])])
+    assert type(output.grad_fn).__name__ == "_ConvolutionBackward"
+    assert difference(found[1], found[0]) < 1e-12
 
 
 @pytest.mark.parametrize(("stride", "dilation", "kernel"), [(1, 1, 5), (1, 2, 3), (2, 1, 3)])

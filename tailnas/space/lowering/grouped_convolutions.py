@@ -34,19 +34,30 @@ class Normalised:
     def of(images: Tensor, weights: Tensor, eps: float) -> "Normalised":
         """images: (N, E * C, H, W); weights: (E, C, C)."""
         values = pointwise(rows(images), weights)
-        mean = values.sum(0).div_(len(values))
-        variance = values.sub_(mean).square().sum(0).div_(len(values))
+        mean, variance = torch.batch_norm_update_stats(values, None, None, 0.0)
         inverse = (variance + eps).rsqrt()
-        return Normalised(values.mul_(inverse), mean, variance, inverse)
+        return Normalised(torch.addcmul(-mean * inverse, values, inverse, out=values), mean, variance, inverse)
 
     def projection(self, gradient: Tensor) -> Tensor:
         """Sums over rows of an output gradient against the values, (E * C,)."""
         return (gradient * self.values).sum(0)
 
-    def before(self, centred: Tensor, projection: Tensor, scale: Tensor | None = None) -> Tensor:
-        """Gradient of the products from a centred output gradient, times `scale` (E * C,)."""
+    def before(self, gradient: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Gradient of the products from the output's, times `scale` (E * C,), and the projection."""
         factor = self.inverse if scale is None else self.inverse * scale
-        return torch.addcmul(centred, self.values, projection / -len(centred)).mul_(factor)
+        products, projection, _ = torch.ops.aten.native_batch_norm_backward(
+            gradient,
+            self.values,
+            factor,
+            None,
+            None,
+            torch.zeros_like(factor),
+            torch.ones_like(factor),
+            True,
+            0.0,
+            [True, True, False],
+        )
+        return products, projection
 
 
 class GroupedConvolutions:
@@ -108,10 +119,9 @@ class GroupedConvolutions:
     ) -> tuple[Tensor, Tensor | None]:
         """As FoldedConvolutions.backward."""
         gradient = torch.cat(centred, dim=1)
-        projections = [part.projection(gradient) for part in self.last]
-        mixture = torch.stack([projection.view(self.edges, -1).sum(1) for projection in projections], dim=1)
         if not (into or wanted):
-            return mixture, None
+            return self._mixture([part.projection(gradient) for part in self.last]), None
+        projections: list[Tensor] = []
         wide = self.repeated()
         dense, dilation = without_gaps(wide, self.stride)
         dilated_weights = WeightGradient(dense, dilation=dilation)
@@ -119,7 +129,8 @@ class GroupedConvolutions:
         dilated: Tensor | None = None
         for kind, (part, scale) in enumerate(zip(self.last, self._scales(weights), strict=True)):
             kernels = last_kernels(cell)[kind].flatten(0, 1)
-            products = part.before(gradient, projections[kind], scale)
+            products, projection = part.before(gradient, scale)
+            projections.append(projection)
             if into:
                 weight_gradients(products, rows(self.last_input(kind, kernels, wide)), into.last_pointwise[:, kind])
             images = maps(pointwise(products, cell.last_pointwise[:, kind].transpose(1, 2)), self.output)
@@ -135,6 +146,7 @@ class GroupedConvolutions:
                 last_kernels(into)[kind].flatten(0, 1).copy_(dilated_weights(images, kernels))
             if wanted:
                 dilated = plus(dilated, input_gradient(images, kernels, dense, dilation=dilation))
+        mixture = self._mixture(projections)
         if first is None or dilated is None:
             return mixture, None
         rectified = self._collapsed(first)
@@ -148,8 +160,7 @@ class GroupedConvolutions:
         part, kernels = self.first[kind], first_kernels(cell)[kind].flatten(0, 1)
         gradient = rows(upper)
         torch.ops.aten.threshold_backward.grad_input(gradient, part.values, 0, grad_input=gradient)
-        gradient.sub_(gradient.sum(0).div_(len(gradient)))
-        products = part.before(gradient, part.projection(gradient))
+        products, _ = part.before(gradient)
         if into:
             inputs = rows(convolve(wide, kernels, stride=self.stride))
             weight_gradients(products, inputs, into.first_pointwise[:, kind])
@@ -158,6 +169,10 @@ class GroupedConvolutions:
             slot = first_kernels(into)[kind].flatten(0, 1)
             slot.copy_(WeightGradient(wide, stride=self.stride)(images, kernels))
         return input_gradient(images, kernels, wide, stride=self.stride) if wanted else None
+
+    def _mixture(self, projections: list[Tensor]) -> Tensor:
+        """Gradients of the mixture weights (edges, 4) from each primitive's projection."""
+        return torch.stack([projection.view(self.edges, -1).sum(1) for projection in projections], dim=1)
 
     def _scales(self, weights: Tensor) -> list[Tensor]:
         """Mixture weights (edges, 4) for each primitive as (E * C,)."""

@@ -195,12 +195,15 @@ def pointwise(matrix: Tensor, weights: Tensor) -> Tensor:
     """Each edge's columns of (rows, E * K) times its own weights (E, C, K) transposed: (rows, E * C)."""
     edges, width, _ = weights.shape
     result = matrix.new_empty(len(matrix), edges * width)
-    for part, own, output in zip(matrix.chunk(edges, 1), weights, result.chunk(edges, 1), strict=True):
-        torch.mm(part, own.t(), out=output)
+    torch.bmm(by_edge(matrix, edges), weights.transpose(1, 2), out=by_edge(result, edges))
     return result
 
 
 def weight_gradients(gradient: Tensor, inputs: Tensor, into: Tensor) -> None:
     """Fill (E, C, K) with the gradients of `pointwise`'s weights."""
-    for left, right, slot in zip(gradient.chunk(len(into), 1), inputs.chunk(len(into), 1), into, strict=True):
-        torch.mm(left.t(), right, out=slot)
+    torch.bmm(by_edge(gradient, len(into)).transpose(1, 2), by_edge(inputs, len(into)), out=into)
+
+
+def by_edge(matrix: Tensor, edges: int) -> Tensor:
+    """(rows, E * C) as (E, rows, C), without a copy."""
+    return matrix.unflatten(1, (edges, -1)).transpose(0, 1)

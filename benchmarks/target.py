@@ -85,7 +85,7 @@ def pretrained(params: Params, origin: Source, seed: int, paths: Paths, folder: 
     settings, train, held_out = params.pretrain, origin.train, origin.held_out
     loop = Loop(f"pretrain seed{seed}", folder / f"pretrain{seed}.pt", folder / "events", "lines")
     classes = int(train.labels.max()) + 1
-    network, _ = pretrain(settings, params.space, train, held_out, classes, seed, loop.part("mixture"))
+    network, _ = pretrain(settings, params.space, train, held_out, classes, seed, loop)
     if paths == "single":
         network, _ = train_paths(settings, network, train, held_out, seed, loop.part("single-path"))
     return network.state_dict()

@@ -21,7 +21,7 @@ def run() -> None:
         train, held_out = (DeviceImages.from_part(part, device) for part in (source, load_test(args.data)))
         loop = Loop(f"pretrain {stage.run}", stage.checkpoint, stage.logs, stage.params.runtime.progress)
         seed, classes = int(args.seed), len(source.classes)
-        mixture = pretrain(settings, space, train, held_out, classes, seed, loop.part("mixture"))
+        mixture = pretrain(settings, space, train, held_out, classes, seed, loop)
         trained: dict[Paths, tuple[SuperNet, list[Row]]] = {"mixture": mixture}
         if settings.single_path_epochs:
             part = loop.part("single-path")

@@ -39,7 +39,7 @@ def train(tmp_path):
         )
         loop = Loop("pretrain test", folder / "a.pt", folder / "events", "none")
         data = images(36, 0), images(12, 1)
-        mixture = pretrain(settings, space, *data, 3, 0, loop.part("mixture"))
+        mixture = pretrain(settings, space, *data, 3, 0, loop)
         if path_epochs is None:
             return mixture
         return train_paths(settings, mixture[0], *data, 0, loop.part("single-path"))

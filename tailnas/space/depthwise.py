@@ -48,11 +48,16 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         images, kernel = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        of_images = input_gradient(gradient, kernel, images, **ctx.geometry) if ctx.needs_input_grad[0] else None
-        return of_images, WeightGradient(images, **ctx.geometry)(gradient, kernel), None, None
+        of_images, of_kernel, *_ = ctx.needs_input_grad
+        return (
+            input_gradient(gradient, kernel, images, **ctx.geometry) if of_images else None,
+            WeightGradient(images, **ctx.geometry)(gradient, kernel) if of_kernel else None,
+            None,
+            None,
+        )
 
 
 def image_sum(images: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def pretrain(
         predictions = torch.cat([network(images).argmax(1) for images, _ in held])
         return balanced_accuracy(predictions, held_out.labels, network.num_classes)
 
-    batches = _batches(settings, train, num_classes, seed)
+    batches = _batches(settings, train, normalisation, num_classes, seed)
     history = fit(
         network,
         loss,
@@ -102,12 +102,13 @@ def train_paths(
     mean over MEASURED_PATHS random paths.
     """
     network = copy.deepcopy(mixture)
+    normalisation = Normalisation.of(train.images)
     path = torch_generator(seed, "pretrain", "path")
-    measure = _measure_paths(settings, network, train, held_out, seed)
+    measure = _measure_paths(settings, network, train, held_out, normalisation, seed)
     history = fit(
         network,
         single_path_loss(network, path, F.cross_entropy, settings.precision),
-        _batches(settings, train, network.num_classes, seed, "single path"),
+        _batches(settings, train, normalisation, network.num_classes, seed, "single path"),
         settings.model_copy(update={"epochs": settings.single_path_epochs}),
         loop,
         gradient_clip=settings.gradient_clip,
@@ -117,21 +118,27 @@ def train_paths(
     return network, history
 
 
-def _batches(settings: Pretrain, train: DeviceImages, num_classes: int, seed: int, *phase: str) -> Batches:
+def _batches(
+    settings: Pretrain, train: DeviceImages, normalisation: Normalisation, num_classes: int, seed: int, *phase: str
+) -> Batches:
     return Batches(
         train,
         make_sampler("instance", train.labels.cpu(), num_classes, torch_generator(seed, "pretrain", *phase, "sampler")),
         settings.batch_size,
-        Normalisation.of(train.images),
+        normalisation,
         Augmentation(settings.crop_padding, settings.flip),
         torch_generator(seed, "pretrain", *phase, "augmentation"),
     )
 
 
 def _measure_paths(
-    settings: Pretrain, network: SuperNet, train: DeviceImages, held_out: DeviceImages, seed: int
+    settings: Pretrain,
+    network: SuperNet,
+    train: DeviceImages,
+    held_out: DeviceImages,
+    normalisation: Normalisation,
+    seed: int,
 ) -> Callable[[], float]:
-    normalisation = Normalisation.of(train.images)
     generator = torch_generator(seed, "pretrain", "measured paths")
     measured = [random_genotype(generator) for _ in range(MEASURED_PATHS)]
     sampler = make_sampler("instance", train.labels.cpu(), network.num_classes, generator)

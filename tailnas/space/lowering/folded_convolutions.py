@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from tailnas.space.depthwise import WeightGradient, convolve, image_sum, input_gradient, negated_means
+from tailnas.space.depthwise import WeightGradient, convolve, image_sum, input_gradient, negated_means, tap_sums
 from tailnas.space.lowering.batch_statistics import BatchStatistics
 from tailnas.space.lowering.description import CellWeights, SourceNorms
 from tailnas.space.lowering.layout import maps, plus, rows, without_gaps
@@ -24,11 +24,11 @@ class FoldedConvolutions:
 
     def __init__(self, rectified: Tensor, stride: int, weights: CellWeights, eps: float) -> None:
         self.rectified, self.stride = rectified, stride
-        images = len(rectified)
-        sums = image_sum(rectified).unsqueeze(2)
+        output = rectified[:, :, ::stride, ::stride]
+        pixels = output.numel() // output.shape[1]
+        taps = tap_sums(image_sum(rectified).unsqueeze(2), stride=stride)
         first_biases = both(
-            negated_means(sums, weights.first_3x3, images, stride=stride),
-            negated_means(sums, weights.first_5x5, images, stride=stride),
+            negated_means(taps, weights.first_3x3, pixels), negated_means(taps, weights.first_5x5, pixels)
         )
         self.dilated_input, self.dilation = without_gaps(rectified, stride)
         self.first_inputs, covariance = covariances(
@@ -36,18 +36,18 @@ class FoldedConvolutions:
             for kernel, bias in zip(alternating(weights.first_3x3, weights.first_5x5), first_biases, strict=True)
         )
         self.first = NormalisedProduct.of(weights.first_pointwise.flatten(0, 1), -first_biases, covariance, eps)
-        output = rectified[:, :, ::stride, ::stride]
         self.hidden, hidden_sums = [], []
         for matrix, product in zip(self.first_inputs, self.first.folded(None), strict=True):
             self.hidden.append(maps(torch.mm(matrix, product.t()).relu_(), output))
             hidden_sums.append(image_sum(self.hidden[-1]))
-        dilated_sums = image_sum(self.dilated_input).unsqueeze(2)
+        hidden_taps = tap_sums(torch.stack(hidden_sums, dim=2))
+        taps = tap_sums(image_sum(self.dilated_input).unsqueeze(2), dilation=self.dilation)
         last_biases = torch.stack(
             [
-                negated_means(torch.stack(hidden_sums[0::2], dim=2), weights.second_3x3, images),
-                negated_means(torch.stack(hidden_sums[1::2], dim=2), weights.second_5x5, images),
-                negated_means(dilated_sums, weights.dilated_3x3, images, dilation=self.dilation),
-                negated_means(dilated_sums, weights.dilated_5x5, images, dilation=self.dilation),
+                negated_means(hidden_taps[:, :, 0::2], weights.second_3x3, pixels),
+                negated_means(hidden_taps[:, :, 1::2], weights.second_5x5, pixels),
+                negated_means(taps, weights.dilated_3x3, pixels),
+                negated_means(taps, weights.dilated_5x5, pixels),
             ],
             dim=1,
         )

@@ -6,6 +6,7 @@ Chosen by the CPU lowering.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -58,15 +59,17 @@ def max_pool_gradient(gradient: Tensor, images: Tensor, indices: Tensor, stride:
 def average_pool(images: Tensor, stride: int) -> Tensor:
     """Means of 3x3 windows over the pixels that exist."""
     sums = convolve(images, images.new_ones(images.shape[1], 1, 3, 3), stride=stride)
-    return sums.mul_(_shares(images, stride))
+    return sums.mul_(_shares(*images.shape[2:], stride, images.dtype))
 
 
 def average_pool_gradient(gradient: Tensor, images: Tensor, stride: int) -> Tensor:
     ones = images.new_ones(images.shape[1], 1, 3, 3)
-    return input_gradient(gradient * _shares(images, stride), ones, images, stride=stride)
+    shares = _shares(*images.shape[2:], stride, images.dtype)
+    return input_gradient(gradient * shares, ones, images, stride=stride)
 
 
-def _shares(images: Tensor, stride: int) -> Tensor:
+@cache
+def _shares(height: int, width: int, stride: int, dtype: torch.dtype) -> Tensor:
     """One over the number of pixels in each window, (1, 1, H, W)."""
-    ones = images.new_ones(1, 1, *images.shape[2:])
-    return convolve(ones, images.new_ones(1, 1, 3, 3), stride=stride).reciprocal_()
+    ones = torch.ones(1, 1, height, width, dtype=dtype)
+    return convolve(ones, torch.ones(1, 1, 3, 3, dtype=dtype), stride=stride).reciprocal_()

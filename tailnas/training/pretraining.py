@@ -38,7 +38,7 @@ FILES: dict[Paths, str] = {"mixture": "supernet.safetensors", "single": "single_
 HISTORIES: dict[Paths, str] = {"mixture": "history.csv", "single": "single_path_history.csv"}
 MEASURED_PATHS = 4
 """Random paths whose mean accuracy is recorded after each epoch of single-path training."""
-STATISTICS_BATCHES = 20
+STATISTICS_BATCHES = 5
 """Batches for the BatchNorm statistics of a measured path (method: section 7)."""
 
 

@@ -285,10 +285,10 @@ class Retrain(_NetworkTraining):
     """The derived network, trained from random weights on the whole long-tailed training data."""
 
     channels: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        description="Channels of the first cells; null fits them to `parameters`."
+        description="Channels of the first cells, doubled at each reduction; null fits them to `parameters`."
     )
     parameters: Annotated[int, Field(ge=1000, le=1_000_000_000)] | None = Field(
-        description="Parameters to which each genotype is fitted by its channels, within 10%; null takes `channels`."
+        description="Parameters to which each genotype is fitted by its channels, within 5%; null takes `channels`."
     )
     cells: Annotated[int, Field(ge=3, le=100)] = Field(description="Backbone cells; one more cell (the head) follows.")
     drop_path: Fraction = Field(description="Probability of a dropped path at the end; it grows from 0 linearly.")

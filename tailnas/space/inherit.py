@@ -8,6 +8,7 @@ from tailnas.space.network import DerivedCell, Network
 from tailnas.space.primitives import NODES, edge_index
 from tailnas.space.supernet import SuperNet
 from tailnas.space.two_branch import TwoBranchSuperNet
+from tailnas.space.width import doubled
 
 
 def inherit_weights(network: Network, net: SuperNet | TwoBranchSuperNet) -> None:
@@ -24,7 +25,7 @@ def inherit_weights(network: Network, net: SuperNet | TwoBranchSuperNet) -> None
         classifier = {"weight": net.instance_classifier.weight, "bias": net.bias}
     else:
         classifier = net.classifier.state_dict()
-    found = (net.channels, len(cells), net.reductions)
+    found = (doubled(net.channels, len(net.reductions) + 1), len(cells), net.reductions)
     wanted = (network.channels, len(network.cells), network.reductions)
     if found != wanted:
         raise ValueError(f"channels, cells and reductions are {wanted}, those of the super-network {found}")

@@ -21,6 +21,7 @@ from tailnas.space.primitives import NODES, make_operation
 from tailnas.space.resnet import REDUCTIONS, ResidualBlock, resnet_blocks, resnet_stem
 from tailnas.space.supernet import CELL_MULTIPLIER, STEM_MULTIPLIER, default_reductions, pooled
 from tailnas.space.weights import load_state, read_weights, save_weights
+from tailnas.space.width import doubled
 
 AUXILIARY_MAP = 8
 
@@ -90,7 +91,8 @@ class AuxiliaryHead(nn.Sequential):
 
 
 class Network(nn.Module):
-    """The derived network of `cells` cells, `channels` wide before the first reduction.
+    """The derived network of `cells` cells. `channels`: those before the first reduction, doubled at each, or of each
+    stage.
 
     When the genotype has an instance head, the last cell is that head (single-branch retraining of a two-branch
     search). With `auxiliary`, a training-mode forward returns (logits, auxiliary logits) and images must be 32x32, so
@@ -100,8 +102,8 @@ class Network(nn.Module):
     head where the genotype has one, else one more normal cell. The classifier sees the features of both, instance head
     first, so that its weight is [W_i W_c].
 
-    Of a hand-made network (`genotype.network`) `channels` is the width before the first reduction, its depth is its
-    own, and the twin is its last block over again, as BBN has it.
+    The depth of a hand-made network (`genotype.network`) is its own, and the twin is its last block over again, as BBN
+    has it.
 
     `feature_norm`: length to which features are scaled before the classifier (cosine classifiers); None leaves them.
     `drop_path` is the probability with which each non-identity operation of each cell is dropped for each image in
@@ -111,7 +113,7 @@ class Network(nn.Module):
     def __init__(
         self,
         genotype: Genotype,
-        channels: int,
+        channels: int | Sequence[int],
         cells: int,
         num_classes: int,
         auxiliary: bool = False,
@@ -124,10 +126,16 @@ class Network(nn.Module):
         if branches not in (1, 2) or (branches == 2 and auxiliary):
             raise ValueError(f"branches: {branches}, auxiliary: {auxiliary}; allowed: 1, or 2 without auxiliary head")
         self.genotype = genotype
-        self.channels = channels
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.reductions = tuple(default_reductions(cells) if reductions is None else reductions)
+        if genotype.network is not None:
+            self.reductions = REDUCTIONS
+        stages = len(self.reductions) + 1
+        self.channels = doubled(channels, stages) if isinstance(channels, int) else tuple(channels)
+        """Of each stage, from one reduction to the next."""
+        if len(self.channels) != stages or min(self.channels) < 1:
+            raise ValueError(f"channels are {list(self.channels)}, this network has {stages} stages of at least 1 each")
         self.auxiliary_cell = 2 * cells // 3
         self.feature_norm: float | None = None
         self.drop_path = 0.0
@@ -147,12 +155,11 @@ class Network(nn.Module):
 
     def _derived_cells(self, genotype: Genotype, cells: int, branches: int, auxiliary: bool) -> int:
         """Stem and cells of a genotype; returns the channels of the last cell's output."""
-        channels, num_classes = self.channels, self.num_classes
-        stem_channels = STEM_MULTIPLIER * channels
+        stem_channels = STEM_MULTIPLIER * self.channels[0]
         self.stem = nn.Sequential(
             nn.Conv2d(self.in_channels, stem_channels, 3, padding=1, bias=False), nn.BatchNorm2d(stem_channels)
         )
-        older, newer, width, reduction_before = stem_channels, stem_channels, channels, False
+        older, newer, stage, reduction_before = stem_channels, stem_channels, 0, False
         for index in range(cells):
             reduction = index in self.reductions
             edges = genotype.reduce if reduction else genotype.normal
@@ -160,7 +167,8 @@ class Network(nn.Module):
                 if reduction:
                     raise ValueError(f"the head cell {index} cannot be a reduction cell (reductions {self.reductions})")
                 edges = genotype.instance_head or genotype.normal
-            width = 2 * width if reduction else width
+            stage += reduction
+            width = self.channels[stage]
             self.cells.append(
                 DerivedCell(edges, older, newer, width, reduction=reduction, reduction_before=reduction_before)
             )
@@ -171,15 +179,15 @@ class Network(nn.Module):
                 )
             older, newer, reduction_before = newer, CELL_MULTIPLIER * width, reduction
             if auxiliary and index == self.auxiliary_cell:
-                self.auxiliary_head = AuxiliaryHead(newer, num_classes)
+                self.auxiliary_head = AuxiliaryHead(newer, self.num_classes)
         return newer
 
     def _residual_blocks(self, branches: int, auxiliary: bool) -> int:
         """Stem and blocks of ResNet-32; returns the channels of the last block's output."""
-        self.stem = resnet_stem(self.channels, self.in_channels)
+        self.stem = resnet_stem(self.channels[0], self.in_channels)
         self.cells.extend(resnet_blocks(self.channels))
-        self.reductions, self.auxiliary_cell = REDUCTIONS, REDUCTIONS[-1]
-        width = 4 * self.channels
+        self.auxiliary_cell = REDUCTIONS[-1]
+        width = self.channels[-1]
         if branches == 2:
             self.class_head = ResidualBlock(width, width, stride=1)
         if auxiliary:
@@ -281,7 +289,7 @@ def save_model(
     config = {
         "kind": "network",
         "genotype": json.loads(network.genotype.to_json()),
-        "channels": network.channels,
+        "channels": list(network.channels),
         "cells": len(network.cells),
         "reductions": list(network.reductions),
         "in_channels": network.in_channels,

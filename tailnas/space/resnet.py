@@ -1,8 +1,10 @@
 """ResNet-32 for small images (1512.03385, section 4.2): the hand-made network that long-tailed results are known for.
 
-Three stages of five residual blocks; the second and third start with stride 2 and twice the channels, and their
+Three stages of five residual blocks; the second and third start with stride 2 and more channels, and their
 shortcuts subsample and pad with zeros (option A), so that no shortcut has weights.
 """
+
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,7 +40,7 @@ class ResidualBlock(NetworkCell):
     def forward(self, older: Tensor, newer: Tensor, path_scales: list[Tensor]) -> Tensor:
         """`older` is not used: a block sees the block before it alone."""
         shortcut = newer
-        if self.padding:
+        if self.stride > 1:
             before = self.padding // 2
             shortcut = F.pad(newer[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.padding - before))
         residual = self.residual(newer)
@@ -52,12 +54,11 @@ def resnet_stem(channels: int, in_channels: int) -> nn.Sequential:
     )
 
 
-def resnet_blocks(channels: int) -> list[ResidualBlock]:
-    """The 15 blocks, `channels` wide before the first reduction, 4 * `channels` at the end."""
+def resnet_blocks(channels: Sequence[int]) -> list[ResidualBlock]:
+    """The 15 blocks; `channels`: of each of the three stages."""
     blocks = []
-    width = channels
+    width = channels[0]
     for index in range(STAGES * BLOCKS):
-        stride = 2 if index in REDUCTIONS else 1
-        blocks.append(ResidualBlock(width, stride * width, stride=stride))
-        width *= stride
+        blocks.append(ResidualBlock(width, channels[index // BLOCKS], stride=2 if index in REDUCTIONS else 1))
+        width = channels[index // BLOCKS]
     return blocks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,7 +47,7 @@ def retrain(
     network, whose classifier is a plain linear one whatever the loss was, and one row an epoch.
     """
     build = network_builder(settings, genotype, num_classes, data.images.shape[1])
-    channels = settings.channels
+    channels: int | Sequence[int] | None = settings.channels
     if channels is None:
         assert settings.parameters is not None
         channels = fitted_channels(lambda width: build(width, False), settings.parameters)
@@ -89,10 +89,10 @@ def retrain(
 
 def network_builder(
     settings: Retrain, genotype: Genotype, num_classes: int, in_channels: int
-) -> Callable[[int, bool], Network]:
+) -> Callable[[int | Sequence[int], bool], Network]:
     """What makes the network of `genotype` from its channels and whether it has an auxiliary head."""
 
-    def build(channels: int, auxiliary: bool) -> Network:
+    def build(channels: int | Sequence[int], auxiliary: bool) -> Network:
         return Network(
             genotype,
             channels,

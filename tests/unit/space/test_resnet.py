@@ -65,10 +65,14 @@ def test_a_file_gives_back_the_same_network(tmp_path, branches):
 
 
 def test_it_is_narrowed_to_a_budget():
-    channels = fitted_channels(build, 45_000)
-    assert channels == 5 and abs(parameter_count(build(channels)) - 45_000) <= 4_500
-    with pytest.raises(UserError, match=r"^retrain\.parameters: 37000 is met by no number of channels"):
-        fitted_channels(build, 37_000)
+    channels = fitted_channels(build, 37_000)
+    assert channels == (5, 9, 18) and abs(parameter_count(build(channels)) - 37_000) <= 0.05 * 37_000
+    with pytest.raises(UserError, match=r"^retrain\.parameters: 2600 is met by no number of channels"):
+        fitted_channels(build, 2_600)
+
+
+def test_shortcuts_between_stages_of_equal_width_subsample():
+    assert build((2, 2, 2))(torch.zeros(2, 3, 16, 16)).shape == (2, 5)
 
 
 def test_its_genotype_is_its_name():

@@ -15,6 +15,7 @@ alone.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -126,10 +127,20 @@ def initial_alphas(components: Sequence[str], generator: torch.Generator) -> dic
     return {name: 1e-3 * torch.randn(EDGES, len(PRIMITIVES), generator=generator) for name in components}
 
 
+_BATCH_NORMS: WeakKeyDictionary[nn.Module, list[nn.BatchNorm2d]] = WeakKeyDictionary()
+
+
+def _batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    """All of them, looked up once a module: a super-network has thousands of modules."""
+    if module not in _BATCH_NORMS:
+        _BATCH_NORMS[module] = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    return _BATCH_NORMS[module]
+
+
 @contextmanager
 def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
     """Training-mode forwards normalise by their batch as ever but leave every BatchNorm's running statistics alone."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    norms = [norm for norm in _batch_norms(module) if norm.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:

@@ -113,6 +113,10 @@ class CellDescription:
         """Stride of the edges that leave `source`."""
         return 2 if self.reduction and source < 2 else 1
 
+    def tracks_statistics(self) -> bool:
+        """Whether running statistics move with each batch; all BatchNorms of a cell are frozen together."""
+        return self.norms[0].first[0].track_running_stats
+
     def weights(self) -> CellWeights:
         """The stacks as they are now, differentiable with respect to the parameters."""
         kernels = [stacked(convolutions) for convolutions in self._kernels]

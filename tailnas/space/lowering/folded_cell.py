@@ -29,10 +29,11 @@ def folded_cell(description: CellDescription, small: int, older: Tensor, newer: 
     """
     leaving: list[Leaving] = []
     output: Tensor = FoldedCell.apply(description, small, leaving, older, newer, weights, *description.weights())
-    record = BatchStatistics()
-    for source, norms in zip(leaving, description.norms, strict=True):
-        source.record(norms, record)
-    record.update_running(rows(output).shape[0])
+    if description.tracks_statistics():
+        record = BatchStatistics()
+        for source, norms in zip(leaving, description.norms, strict=True):
+            source.record(norms, record)
+        record.update_running(rows(output).shape[0])
     return output
 
 

@@ -17,6 +17,7 @@ VALUES = {
     "batch": (8, 16, 32, 64),
     "image": (16, 24, 32, 48),
 }
+LABELS = {"channels": "channels", "cells": "cells", "batch": "images in a batch", "image": "image side, pixels"}
 QUICK_MIDDLE = {"channels": 4, "cells": 3, "batch": 4, "image": 16}
 QUICK_VALUES = {"channels": (4, 8)}
 
@@ -66,7 +67,7 @@ def plot(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "tailnas"
     from matplotlib import pyplot
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
     groups = list(dict.fromkeys(row["varied"] for row in rows))
     figure, axes = pyplot.subplots(1, len(groups), figsize=(3.2 * len(groups), 3.2), sharey=True, squeeze=False)
@@ -78,8 +79,11 @@ def plot(rows: list[dict[str, Any]], path: Path, title: str) -> None:
             )
         axis.set_xticks([row["value"] for row in group], [str(row["value"]) for row in group])
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_xlabel(varied)
-        axis.grid(visible=True, which="both", alpha=0.3)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.set_xlabel(LABELS[varied])
+        axis.grid(visible=True, alpha=0.3)
     axes[0][0].set_ylabel("seconds a step")
     axes[0][0].legend()
     figure.suptitle(title)

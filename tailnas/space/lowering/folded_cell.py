@@ -70,18 +70,20 @@ class FoldedCell(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weights, *stacks = ctx.saved_tensors
         older_wanted, newer_wanted, _, *stacks_wanted = gradients_wanted(ctx)
-        gradients = [rows(part).contiguous() for part in gradient.split(gradient.shape[1] // NODES, dim=1)]
-        centred = list(gradients)
+        gradients = (
+            rows(gradient).unflatten(1, (NODES, -1)).transpose(0, 1).clone(memory_format=torch.contiguous_format)
+        )
+        centred = torch.empty_like(gradients)
         mixture = torch.zeros_like(weights)
         into = CellWeights(*map(torch.empty_like, stacks)) if any(stacks_wanted) else None
         inputs: list[Tensor | None] = [None, None]
         for index, (part, edges) in reversed(list(enumerate(OUTGOING))):
             newest = edges[0].node
-            centred[newest] = gradients[newest] - gradients[newest].sum(0).div_(len(gradients[newest]))
+            torch.sub(gradients[newest], gradients[newest].mean(0), out=centred[newest])
             positions = [edge.row for edge in edges]
             mixture[positions], state = ctx.leaving[index].backward(
-                [gradients[edge.node] for edge in edges],
-                [centred[edge.node] for edge in edges],
+                gradients[newest:],
+                centred[newest:],
                 weights[positions],
                 CellWeights(*stacks).of(part),
                 into.of(part) if into else None,
@@ -90,5 +92,5 @@ class FoldedCell(torch.autograd.Function):
             if index < 2:
                 inputs[index] = state
             elif state is not None:
-                gradients[index - 2] = gradients[index - 2] + rows(state)
+                gradients[index - 2] += rows(state)
         return None, None, None, *inputs, mixture, *(into or (None,) * len(stacks))

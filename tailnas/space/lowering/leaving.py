@@ -70,12 +70,12 @@ class Leaving:
         if self.reduce is not None and self.reduce_input is not None:
             for node, product in zip(targets, self.reduce.folded(weights[:, SKIP]), strict=True):
                 nodes.add_product(node, self.reduce_input, product)
-        for node, mixture in zip(targets, weights.unbind(), strict=True):
+        for node, mixture in zip(targets, weights.tolist(), strict=True):
             total = nodes.total(node)
-            total.addcmul_(self.max_pool.centred, mixture[MAX] * self.max_pool.inverse)
-            total.addcmul_(self.average_pool.centred, mixture[AVERAGE] * self.average_pool.inverse)
+            total.add_(self.max_pool.values, alpha=mixture[MAX])
+            total.add_(self.average_pool.values, alpha=mixture[AVERAGE])
             if self.reduce is None:
-                total.add_(rows(self.state), alpha=mixture[SKIP].item())
+                total.add_(rows(self.state), alpha=mixture[SKIP])
 
     def record(self, norms: SourceNorms, statistics: BatchStatistics) -> None:
         """Hand over the batch statistics of all BatchNorms."""
@@ -87,8 +87,8 @@ class Leaving:
 
     def backward(
         self,
-        gradients: list[Tensor],
-        centred: list[Tensor],
+        gradients: Tensor,
+        centred: Tensor,
         weights: Tensor,
         cell: CellWeights,
         into: CellWeights | None,
@@ -98,7 +98,7 @@ class Leaving:
         """Gradients of the mixture weights (edges, 8) and, where wanted, of the state; fills those of the cell's
         weights.
 
-        `gradients`: of each edge's node, rows (N * H * W, C), `centred`: the same less their means over rows.
+        `gradients`: of each edge's node (edges, N * H * W, C), `centred`: the same less their means over rows.
         """
         through = Backward(self, gradients, centred, weights, cell, into, state_wanted)
         mixture = torch.zeros_like(weights)
@@ -117,8 +117,8 @@ class Backward:
     def __init__(
         self,
         leaving: Leaving,
-        gradients: list[Tensor],
-        centred: list[Tensor],
+        gradients: Tensor,
+        centred: Tensor,
         weights: Tensor,
         cell: CellWeights,
         into: CellWeights | None,
@@ -137,7 +137,7 @@ class Backward:
 
     def convolutions(self) -> Tensor:
         mixture, self.rectified = self.leaving.convolutions.backward(
-            self.centred, self.weights[:, CONVOLUTIONS], self.cell, self.into, self.state_wanted
+            list(self.centred.unbind()), self.weights[:, CONVOLUTIONS], self.cell, self.into, self.state_wanted
         )
         return mixture
 
@@ -162,27 +162,24 @@ class Backward:
         return result.scale
 
     def identities(self) -> Tensor:
-        state = self.leaving.state.permute(0, 2, 3, 1).reshape(self.images, -1)
         if self.state_wanted:
             self.state = maps(self._mixed(self.gradients, SKIP), self.leaving.max_indices)
-        return torch.stack([torch.linalg.vecdot(g.view(self.images, -1), state).sum() for g in self.gradients])
+        return inner_products(self.gradients, rows(self.leaving.state))
 
     def pools(self) -> tuple[Tensor, Tensor]:
         leaving = self.leaving
-        maxima = leaving.max_pool.scale_gradients(self.centred)
-        averages = leaving.average_pool.scale_gradients(self.centred)
         if self.state_wanted:
-            scales = self.weights[:, MAX : MAX + 1], self.weights[:, AVERAGE : AVERAGE + 1]
-            gradient = leaving.max_pool.input_gradient(self._mixed(self.centred, MAX), scales[0], maxima)
-            part = pools.max_pool_gradient(
-                maps(gradient, leaving.max_indices), leaving.state, leaving.max_indices, leaving.stride
+            like = leaving.max_indices
+            gradient = maps(leaving.max_pool.input_gradient(self._mixed(self.centred, MAX)), like)
+            self.state = plus(
+                self.state, pools.max_pool_gradient(gradient, leaving.state, leaving.max_indices, leaving.stride)
             )
-            self.state = plus(self.state, part)
-            gradient = leaving.average_pool.input_gradient(self._mixed(self.centred, AVERAGE), scales[1], averages)
-            self.state += pools.average_pool_gradient(
-                maps(gradient, leaving.max_indices), leaving.state, leaving.stride
-            )
-        return maxima.sum(1), averages.sum(1)
+            gradient = maps(leaving.average_pool.input_gradient(self._mixed(self.centred, AVERAGE)), like)
+            self.state += pools.average_pool_gradient(gradient, leaving.state, leaving.stride)
+        return (
+            inner_products(self.centred, leaving.max_pool.values),
+            inner_products(self.centred, leaving.average_pool.values),
+        )
 
     def state_gradient(self) -> Tensor | None:
         if not self.state_wanted:
@@ -192,10 +189,12 @@ class Backward:
         torch.ops.aten.threshold_backward.grad_input(rectified, self.leaving.rectified, 0, grad_input=rectified)
         return self.state.add_(rectified)
 
-    def _mixed(self, gradients: list[Tensor], primitive: int) -> Tensor:
-        """Sum over edges of the mixture weight of one primitive times the gradient."""
-        weights = self.weights[:, primitive].tolist()
-        mixed = gradients[0] * weights[0]
-        for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
-            mixed.add_(gradient, alpha=weight)
-        return mixed
+    def _mixed(self, gradients: Tensor, primitive: int) -> Tensor:
+        """Sum over edges of the mixture weight of one primitive times the gradient: (N * H * W, C)."""
+        mixed = torch.mv(gradients.flatten(1).t(), self.weights[:, primitive].contiguous())
+        return mixed.view(gradients.shape[1:])
+
+
+def inner_products(gradients: Tensor, values: Tensor) -> Tensor:
+    """Of each of (edges, rows, C) with (rows, C). A matrix product would be faster, with ten times the error."""
+    return torch.linalg.vecdot(gradients.flatten(1), values.flatten())

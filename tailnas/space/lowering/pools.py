@@ -17,9 +17,9 @@ from tailnas.space.lowering.layout import rows
 
 @dataclass
 class NormalisedPool:
-    """A pooled source less its mean, as rows (N * H * W, C), with BatchNorm's batch statistics (C,)."""
+    """A pooled source by BatchNorm, as rows (N * H * W, C), with the batch statistics (C,)."""
 
-    centred: Tensor
+    values: Tensor
     mean: Tensor
     variance: Tensor
     inverse: Tensor
@@ -27,22 +27,17 @@ class NormalisedPool:
     @staticmethod
     def of(pooled: Tensor, eps: float) -> "NormalisedPool":
         """`pooled`: (N, C, H, W), overwritten."""
-        centred = rows(pooled)
-        mean = centred.sum(0).div_(len(centred))
-        centred.sub_(mean)
-        variance = centred.square().sum(0).div_(len(centred))
-        return NormalisedPool(centred, mean, variance, (variance + eps).rsqrt())
+        values = rows(pooled)
+        mean = values.sum(0).div_(len(values))
+        values.sub_(mean)
+        variance = values.square().sum(0).div_(len(values))
+        inverse = (variance + eps).rsqrt()
+        return NormalisedPool(values.mul_(inverse), mean, variance, inverse)
 
-    def scale_gradients(self, gradients: list[Tensor]) -> Tensor:
-        """For each edge's output gradient (rows, C), its sum over rows against the normalised map: (edges, C)."""
-        return torch.stack([(gradient * self.centred).sum(0) for gradient in gradients]) * self.inverse
-
-    def input_gradient(self, mixed: Tensor, scales: Tensor, projections: Tensor) -> Tensor:
-        """Gradient of the pooled map. `mixed`: sum over edges of scale times centred gradient, overwritten; scales:
-        (edges, 1); projections: scale_gradients' result (edges, C).
-        """
-        damping = (scales * projections).sum(0) * self.inverse.square() / -len(mixed)
-        return mixed.mul_(self.inverse).addcmul_(self.centred, damping)
+    def input_gradient(self, mixed: Tensor) -> Tensor:
+        """Gradient of the pooled map from that of the values, whose columns are centred and which is overwritten."""
+        projection = (mixed * self.values).sum(0)
+        return mixed.addcmul_(self.values, projection.div_(-len(mixed))).mul_(self.inverse)
 
 
 def max_pool(images: Tensor, stride: int) -> tuple[Tensor, Tensor]:

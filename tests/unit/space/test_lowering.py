@@ -18,6 +18,7 @@ from tailnas.space.depthwise import (
     tap_sums,
 )
 from tailnas.space.lowering.choose import LOWERINGS
+from tailnas.space.lowering.grouped_convolutions import moments
 from tailnas.space.lowering.normalised_product import NormalisedProduct, covariances, products, summed
 from tailnas.space.lowering.standardise import Standardise
 from tailnas.space.supernet import SuperNet, frozen_running_statistics, seeded_initialisation
@@ -266,3 +267,12 @@ def test_standardise() -> None:
     torch.testing.assert_close(result, F.batch_norm(matrix, None, None, training=True))
     torch.testing.assert_close(mean, matrix.mean(0))
     torch.testing.assert_close(variance, matrix.var(0, unbiased=False))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(8192, 96), (2048, 8), (75, 4), (1, 3)])
+def test_moments_of_columns_are_as_accurate_as_float32_allows(rows: int, columns: int) -> None:
+    exact = batch((rows, columns)) * 1.3 + 0.7
+    matrix = exact.float()
+    for found, expected in zip(moments(matrix), (exact.mean(0), exact.var(0, correction=0)), strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-7)

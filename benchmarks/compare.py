@@ -64,8 +64,8 @@ def ratios(results: dict[str, dict[str, Any]]) -> dict[str, float]:
         "speed_min": plain["seconds_min"] / tailnas["seconds_min"],
         "speed_median": plain["seconds_median"] / tailnas["seconds_median"],
         "memory": tailnas["peak_memory"] / plain["peak_memory"],
-        "memory_without_library": (tailnas["peak_memory"] - tailnas["library_memory"])
-        / (plain["peak_memory"] - plain["library_memory"]),
+        "memory_above_baseline": (tailnas["peak_memory"] - tailnas["baseline_memory"])
+        / (plain["peak_memory"] - plain["baseline_memory"]),
     }
     if "operations" in plain:
         found["operations"] = plain["operations"] / tailnas["operations"]

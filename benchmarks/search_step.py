@@ -158,7 +158,7 @@ def table(result: dict[str, Any], limits: dict[str, float] | None) -> str:
     lines.append(
         f"plain / tailnas: time {ratio['speed_min']:.2f} (median {ratio['speed_median']:.2f}), operations "
         f"{ratio['operations']:.2f}; tailnas / plain: memory {ratio['memory']:.2f} "
-        f"({ratio['memory_without_library']:.2f} without the library)"
+        f"({ratio['memory_above_baseline']:.2f} without the library)"
     )
     if "bbn_hls_over_darts" in ratio:
         lines.append(f"BBN-HLS / DARTS of the same depth and as many images: {ratio['bbn_hls_over_darts']:.2f}")

@@ -36,8 +36,8 @@ class Worker:
         return list(self._ask("seconds", steps))
 
     def memory(self) -> dict[str, int]:
-        """Bytes. `peak_memory`: of the whole process on a CPU, of the allocator on a GPU; `library_memory`: the part of
-        it that was there before the network was.
+        """Bytes. `peak_memory`: of the whole process on a CPU, of the allocator on a GPU; `baseline_memory`: the part
+        of it that was there before the network was.
         """
         return dict(self._ask("memory"))
 
@@ -106,7 +106,7 @@ class Measured:
 
         self.torch = torch
         self.device = torch.device(device)
-        self.library_memory = resident_bytes("VmRSS") if self.device.type == "cpu" else 0
+        self.baseline_memory = resident_bytes("VmRSS") if self.device.type == "cpu" else 0
         self.side = build(side, case, self.device, threads, precision)
         self.side.run(1 if self.device.type == "cpu" else STEPS_BEFORE_A_GPU_IS_WARM, lambda: None)
         self._wait()
@@ -133,7 +133,7 @@ class Measured:
     def memory(self) -> dict[str, int]:
         gpu = self.device.type == "cuda"
         peak = self.torch.cuda.max_memory_allocated() if gpu else resident_bytes("VmHWM")
-        return {"peak_memory": int(peak), "library_memory": self.library_memory}
+        return {"peak_memory": int(peak), "baseline_memory": self.baseline_memory}
 
     def counts(self) -> dict[str, int]:
         from benchmarks.count import count

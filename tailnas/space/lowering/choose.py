@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tailnas.space.cell import SearchCell
 from tailnas.space.lowering.folded import FoldedLowering
+from tailnas.space.lowering.leaving import Small
 from tailnas.space.lowering.plain import PlainLowering
 from tailnas.space.lowering.wide import WideLowering
 
@@ -29,8 +30,8 @@ class Lowering(Protocol):
 
 LOWERINGS: dict[str, Callable[[], Lowering]] = {
     "plain": PlainLowering,
-    "folded": partial(FoldedLowering, small=0),
-    "grouped": partial(FoldedLowering, small=sys.maxsize),
+    "folded": partial(FoldedLowering, small=Small(0, 0)),
+    "grouped": partial(FoldedLowering, small=Small(sys.maxsize, sys.maxsize)),
     "by_size": FoldedLowering,
     "wide": WideLowering,
 }

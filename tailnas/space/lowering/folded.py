@@ -16,14 +16,15 @@ from tailnas.space.lowering.allocator import keep_freed_memory
 from tailnas.space.lowering.description import CellDescription
 from tailnas.space.lowering.folded_cell import folded_cell
 from tailnas.space.lowering.layout import maps, rows
+from tailnas.space.lowering.leaving import Small
 from tailnas.space.lowering.standardise import normalised, preprocess
 
-SMALL = 300_000
-"""Numbers in the maps of one edge up to which all edges side by side are faster than one by one.
+SMALL = Small(training=200_000, alphas_only=300_000)
+"""Where all edges side by side are faster than one by one.
 
-Milliseconds of one cell's alpha step and weight step (GOMP_SPINCOUNT=1000000, inputs kept for weight gradients), batch
-32, two threads, one by one and side by side: C16 32x32
-(524,288 numbers) 354, 428; C32 16x16 (262,144) 265, 237; C64 8x8 210, 167; C4 16x16 99, 75.
+Milliseconds of a cell's forward and backward, batch 32, two threads, one by one and side by side. For alphas alone:
+C16 32x32 (524,288 numbers a map) 179, 197; C32 16x16 (262,144) 123, 110; C64 8x8 (131,072) 100, 69. With the weights:
+223, 313; 154, 174; 130, 112.
 """
 
 
@@ -40,7 +41,7 @@ class State:
 
 
 class FoldedLowering:
-    def __init__(self, small: int = SMALL) -> None:
+    def __init__(self, small: Small = SMALL) -> None:
         keep_freed_memory()
         self.small = small
         self.descriptions: WeakKeyDictionary[SearchCell, CellDescription] = WeakKeyDictionary()

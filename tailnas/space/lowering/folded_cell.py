@@ -17,15 +17,15 @@ from tailnas.space.lowering.batch_statistics import BatchStatistics
 from tailnas.space.lowering.demand import gradients_wanted
 from tailnas.space.lowering.description import OUTGOING, CellDescription, CellWeights
 from tailnas.space.lowering.layout import rows
-from tailnas.space.lowering.leaving import Leaving
+from tailnas.space.lowering.leaving import Leaving, Small
 from tailnas.space.lowering.nodes import Nodes
 from tailnas.space.primitives import NODES
 
 
-def folded_cell(description: CellDescription, small: int, older: Tensor, newer: Tensor, weights: Tensor) -> Tensor:
+def folded_cell(description: CellDescription, small: Small, older: Tensor, newer: Tensor, weights: Tensor) -> Tensor:
     """SearchCell.forward behind its preprocessing: two (N, C, H, W) and weights (14, 8) to (N, 4C, H', W').
 
-    small: numbers in a map (N, C, H', W') up to which edges are grouped (grouped_convolutions.py).
+    small: which cells group their edges (grouped_convolutions.py).
     """
     leaving: list[Leaving] = []
     output: Tensor = FoldedCell.apply(description, small, leaving, older, newer, weights, *description.weights())
@@ -42,13 +42,14 @@ class FoldedCell(torch.autograd.Function):
     def forward(
         ctx: Any,
         description: CellDescription,
-        small: int,
+        small: Small,
         leaving: list[Leaving],
         older: Tensor,
         newer: Tensor,
         weights: Tensor,
         *stacks: Tensor,
     ) -> Tensor:
+        limit = small.training if any(ctx.needs_input_grad[-len(stacks) :]) else small.alphas_only
         step = description.stride(0)
         nodes = Nodes(NODES, older[:, :, ::step, ::step])
         states = [older, newer]
@@ -56,7 +57,7 @@ class FoldedCell(torch.autograd.Function):
             if index >= 2:
                 states.append(nodes.state(index - 2))
             source = Leaving.of(
-                states[index], description.stride(index), CellWeights(*stacks).of(part), description.eps, small
+                states[index], description.stride(index), CellWeights(*stacks).of(part), description.eps, limit
             )
             source.send(weights[[edge.row for edge in edges]], nodes, [edge.node for edge in edges])
             leaving.append(source)
@@ -69,7 +70,7 @@ class FoldedCell(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weights, *stacks = ctx.saved_tensors
-        older_wanted, newer_wanted, _, *stacks_wanted = gradients_wanted(ctx)
+        older_wanted, newer_wanted, mixture_wanted, *stacks_wanted = gradients_wanted(ctx)
         gradients = (
             rows(gradient).unflatten(1, (NODES, -1)).transpose(0, 1).clone(memory_format=torch.contiguous_format)
         )
@@ -79,7 +80,8 @@ class FoldedCell(torch.autograd.Function):
         inputs: list[Tensor | None] = [None, None]
         for index, (part, edges) in reversed(list(enumerate(OUTGOING))):
             newest = edges[0].node
-            torch.sub(gradients[newest], gradients[newest].mean(0), out=centred[newest])
+            if index > 0:  # the two inputs have the same newest node
+                torch.sub(gradients[newest], gradients[newest].mean(0), out=centred[newest])
             positions = [edge.row for edge in edges]
             mixture[positions], state = ctx.leaving[index].backward(
                 gradients[newest:],
@@ -88,9 +90,10 @@ class FoldedCell(torch.autograd.Function):
                 CellWeights(*stacks).of(part),
                 into.of(part) if into else None,
                 state_wanted=(older_wanted, newer_wanted, True, True, True)[index],
+                mixture_wanted=mixture_wanted,
             )
             if index < 2:
                 inputs[index] = state
             elif state is not None:
                 gradients[index - 2] += rows(state)
-        return None, None, None, *inputs, mixture, *(into or (None,) * len(stacks))
+        return None, None, None, *inputs, mixture if mixture_wanted else None, *(into or (None,) * len(stacks))

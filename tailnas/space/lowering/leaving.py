@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,20 @@ from tailnas.space.lowering.folded_convolutions import FoldedConvolutions
 from tailnas.space.lowering.grouped_convolutions import GroupedConvolutions
 from tailnas.space.lowering.layout import maps, plus, rows
 from tailnas.space.lowering.nodes import Nodes
+from tailnas.space.lowering.normalised import Normalised
 from tailnas.space.lowering.normalised_product import NormalisedProduct, covariances, products, summed
-from tailnas.space.lowering.pools import NormalisedPool
 from tailnas.space.primitives import PRIMITIVES
+
+
+class Small(NamedTuple):
+    """Numbers in the maps of one edge up to which all edges are computed side by side.
+
+    `training` where gradients of the weights are asked for, `alphas_only` where they are not.
+    """
+
+    training: int
+    alphas_only: int
+
 
 MAX, AVERAGE, SKIP = (PRIMITIVES.index(name) for name in ("max_pool_3x3", "avg_pool_3x3", "skip_connect"))
 CONVOLUTIONS = slice(PRIMITIVES.index("sep_conv_3x3"), len(PRIMITIVES))
@@ -30,8 +42,8 @@ class Leaving:
     stride: int
     rectified: Tensor
     max_indices: Tensor
-    max_pool: NormalisedPool
-    average_pool: NormalisedPool
+    max_pool: Normalised
+    average_pool: Normalised
     convolutions: FoldedConvolutions | GroupedConvolutions
     reduce_input: Tensor | None
     reduce: NormalisedProduct | None
@@ -57,8 +69,8 @@ class Leaving:
             stride,
             rectified,
             max_indices,
-            NormalisedPool.of(max_maps, eps),
-            NormalisedPool.of(pools.average_pool(state, stride), eps),
+            normalised_pool(max_maps, eps),
+            normalised_pool(pools.average_pool(state, stride), eps),
             convolutions,
             reduce_input,
             reduce,
@@ -94,13 +106,14 @@ class Leaving:
         into: CellWeights | None,
         *,
         state_wanted: bool,
+        mixture_wanted: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Gradients of the mixture weights (edges, 8) and, where wanted, of the state; fills those of the cell's
-        weights.
+        """Gradients of the mixture weights (edges, 8), incomplete unless wanted, and, where wanted, of the state; fills
+        those of the cell's weights.
 
         `gradients`: of each edge's node (edges, N * H * W, C), `centred`: the same less their means over rows.
         """
-        through = Backward(self, gradients, centred, weights, cell, into, state_wanted)
+        through = Backward(self, gradients, centred, weights, cell, into, state_wanted, mixture_wanted)
         mixture = torch.zeros_like(weights)
         mixture[:, CONVOLUTIONS] = through.convolutions()
         if self.reduce is not None:
@@ -123,6 +136,7 @@ class Backward:
         cell: CellWeights,
         into: CellWeights | None,
         state_wanted: bool,
+        mixture_wanted: bool,
     ) -> None:
         self.leaving = leaving
         self.images = len(leaving.state)
@@ -132,6 +146,7 @@ class Backward:
         self.cell = cell
         self.into = into
         self.state_wanted = state_wanted
+        self.mixture_wanted = mixture_wanted
         self.rectified: Tensor | None = None
         self.state: Tensor | None = None
 
@@ -164,21 +179,21 @@ class Backward:
     def identities(self) -> Tensor:
         if self.state_wanted:
             self.state = maps(self._mixed(self.gradients, SKIP), self.leaving.max_indices)
-        return inner_products(self.gradients, rows(self.leaving.state))
+        return self._against(self.gradients, rows(self.leaving.state))
 
     def pools(self) -> tuple[Tensor, Tensor]:
         leaving = self.leaving
         if self.state_wanted:
             like = leaving.max_indices
-            gradient = maps(leaving.max_pool.input_gradient(self._mixed(self.centred, MAX)), like)
+            gradient = maps(self._before(leaving.max_pool, MAX), like)
             self.state = plus(
                 self.state, pools.max_pool_gradient(gradient, leaving.state, leaving.max_indices, leaving.stride)
             )
-            gradient = maps(leaving.average_pool.input_gradient(self._mixed(self.centred, AVERAGE)), like)
+            gradient = maps(self._before(leaving.average_pool, AVERAGE), like)
             self.state += pools.average_pool_gradient(gradient, leaving.state, leaving.stride)
         return (
-            inner_products(self.centred, leaving.max_pool.values),
-            inner_products(self.centred, leaving.average_pool.values),
+            self._against(self.centred, leaving.max_pool.values),
+            self._against(self.centred, leaving.average_pool.values),
         )
 
     def state_gradient(self) -> Tensor | None:
@@ -194,7 +209,21 @@ class Backward:
         mixed = torch.mv(gradients.flatten(1).t(), self.weights[:, primitive].contiguous())
         return mixed.view(gradients.shape[1:])
 
+    def _before(self, pool: Normalised, primitive: int) -> Tensor:
+        """Gradient of a pooled map, (N * H * W, C)."""
+        mixed = self._mixed(self.centred, primitive)
+        return pool.before(mixed, torch.empty_like(mixed))[0].mul_(pool.inverse)
 
-def inner_products(gradients: Tensor, values: Tensor) -> Tensor:
-    """Of each of (edges, rows, C) with (rows, C). A matrix product would be faster, with ten times the error."""
-    return torch.linalg.vecdot(gradients.flatten(1), values.flatten())
+    def _against(self, gradients: Tensor, values: Tensor) -> Tensor:
+        """Inner products of each of (edges, N * H * W, C) with (N * H * W, C), zeros where nobody asks for them.
+
+        A matrix product would be faster, with ten times the error.
+        """
+        if not self.mixture_wanted:
+            return gradients.new_zeros(len(gradients))
+        return torch.linalg.vecdot(gradients.flatten(1), values.flatten())
+
+
+def normalised_pool(pooled: Tensor, eps: float) -> Normalised:
+    """By BatchNorm, in place of `pooled` (N, C, H, W)."""
+    return Normalised.of(rows(pooled), eps, out=rows(pooled))

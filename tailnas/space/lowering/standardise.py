@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from tailnas.space.lowering.batch_statistics import BatchStatistics
 from tailnas.space.lowering.layout import maps, rows
+from tailnas.space.lowering.normalised import Normalised
 from tailnas.space.operations import FactorizedReduce, ReLUConvBN
 
 
@@ -21,24 +22,40 @@ class Standardise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        count = len(matrix)
-        mean = matrix.sum(0).div_(count)
-        centred = matrix - mean
-        variance = centred.square().sum(0).div_(count)
-        inverse = (variance + eps).rsqrt()
-        result = centred.mul_(inverse)
-        ctx.save_for_backward(result, inverse)
-        ctx.mark_non_differentiable(mean, variance)
-        return result, mean, variance
+        result = Normalised.of(matrix, eps)
+        ctx.save_for_backward(result.values, result.inverse)
+        ctx.mark_non_differentiable(result.mean, result.variance)
+        return result.values, result.mean, result.variance
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None]:
-        result, inverse = ctx.saved_tensors
-        count = len(result)
-        projection = (gradient * result).sum(0).div_(-count)
-        constant = gradient.sum(0).div_(-count)
-        return (gradient + constant).addcmul_(result, projection).mul_(inverse), None
+        values, inverse = ctx.saved_tensors
+        factor = inverse / -len(values)
+        through_mean, through_variance = gradient.sum(0) * factor, (gradient * values).sum(0) * factor
+        return torch.addcmul(through_mean, values, through_variance).addcmul_(gradient, inverse), None
+
+
+class EverySecondPixel(torch.autograd.Function):
+    """Of channels-last (N, C, H, W) the pixels at even rows and columns and those at odd ones, as rows.
+
+    Autograd's own gradient of such slices is not channels-last, and all that it meets becomes slow.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.shape = images.shape
+        return rows(images[:, :, ::2, ::2]), rows(images[:, :, 1::2, 1::2])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        batch, channels, height, width = ctx.shape
+        whole = gradients[0].new_zeros(batch, height, width, channels).permute(0, 3, 1, 2)
+        for start, gradient in enumerate(gradients):
+            part = whole[:, :, start::2, start::2]
+            part.copy_(maps(gradient, part))
+        return whole
 
 
 def normalised(matrix: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -54,8 +71,8 @@ def preprocess(layer: ReLUConvBN | FactorizedReduce, rectified: Tensor) -> Tenso
     """A cell's input layer behind its ReLU."""
     if isinstance(layer, ReLUConvBN):
         return maps(normalised(F.linear(rows(rectified), layer.conv.weight.flatten(1)), layer.norm), rectified)
+    pixels = EverySecondPixel.apply(rectified)
     halves = [
-        F.linear(rows(rectified[:, :, start::2, start::2]), conv.weight.flatten(1))
-        for start, conv in enumerate((layer.even, layer.odd))
+        F.linear(part, conv.weight.flatten(1)) for part, conv in zip(pixels, (layer.even, layer.odd), strict=True)
     ]
     return maps(normalised(torch.cat(halves, dim=1), layer.norm), rectified[:, :, ::2, ::2])

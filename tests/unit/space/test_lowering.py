@@ -18,7 +18,10 @@ from tailnas.space.depthwise import (
     tap_sums,
 )
 from tailnas.space.lowering.choose import LOWERINGS
-from tailnas.space.lowering.grouped_convolutions import moments
+from tailnas.space.lowering.folded import FoldedLowering
+from tailnas.space.lowering.grouped_convolutions import GroupedConvolutions
+from tailnas.space.lowering.leaving import Small
+from tailnas.space.lowering.normalised import moments
 from tailnas.space.lowering.normalised_product import NormalisedProduct, covariances, products, summed
 from tailnas.space.lowering.standardise import Standardise
 from tailnas.space.supernet import SuperNet, frozen_running_statistics, seeded_initialisation
@@ -165,6 +168,23 @@ def test_float32_error_is_that_of_the_plain_network(lowering: str) -> None:
         errors["fast"].append(difference(gradients(net, torch.float32), reference))
         plain.double().load_state_dict(state)
     assert sorted(errors["fast"])[2] < 3 * sorted(errors["plain"])[2], errors
+
+
+@pytest.mark.parametrize("weights_wanted", [True, False])
+def test_edges_are_grouped_by_size_and_by_what_is_asked_for(weights_wanted: bool, monkeypatch) -> None:
+    grouped = []
+    init = GroupedConvolutions.__init__
+    monkeypatch.setattr(
+        GroupedConvolutions, "__init__", lambda self, *args: (grouped.append(self), init(self, *args))[1]
+    )
+    net = pair("plain", 4, 3, 3)[0].requires_grad_(weights_wanted)
+    maps_of_first_cell = 2 * 4 * 16 * 16
+    net.lowering = lambda device, training: lowering
+    for limit, cells in ((maps_of_first_cell - 1, 2), (maps_of_first_cell, 3)):
+        lowering = FoldedLowering(Small(limit, 0) if weights_wanted else Small(0, limit))
+        grouped.clear()
+        net(batch((2, 3, 16, 16)), random_alphas(net.components))
+        assert len(grouped) == 5 * cells
 
 
 def test_evaluation_is_the_plain_network() -> None:

@@ -368,7 +368,7 @@ class Params(Section):
     evaluate: Evaluate
 
 
-class _Yaml12(yaml.SafeLoader):
+class _SafeYaml12(yaml.SafeLoader):
     """Safe YAML whose numbers and booleans read as DVC reads them (YAML 1.2), without duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -392,18 +392,18 @@ def _resolvers() -> None:
         "tag:yaml.org,2002:int",
         "tag:yaml.org,2002:timestamp",
     }
-    _Yaml12.yaml_implicit_resolvers = {
+    _SafeYaml12.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in replaced]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     number = r"[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.[0-9]+(?:[eE][-+]?[0-9]+)?"
-    _Yaml12.add_implicit_resolver(
+    _SafeYaml12.add_implicit_resolver(
         "tag:yaml.org,2002:float",
         re.compile(rf"^(?:{number}|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN))$"),
         list("-+0123456789."),
     )
-    _Yaml12.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
-    _Yaml12.add_implicit_resolver(
+    _SafeYaml12.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+    _SafeYaml12.add_implicit_resolver(
         "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
     )
 
@@ -414,7 +414,7 @@ _resolvers()
 def read_yaml(path: Path) -> Any:
     """The document in `path`. Raises UserError where it cannot be read or is no YAML."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Yaml12)
+        return _SafeYaml12(path.read_text(encoding="utf-8")).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -37,12 +37,16 @@ def batch(kind: str, seed: int, per_class: int) -> dict:
     return {"filenames": names, "batch_label": "b", "fine_labels": labels, "coarse_labels": coarse, "data": pixels}
 
 
-def files(kind: str, protocol: int = 2) -> dict[str, bytes]:
+def contents(kind: str) -> dict[str, dict]:
+    """What the pickled files of an archive say."""
     classes, _, train, test, meta = KINDS[kind]
     content = {name: batch(kind, i, 2) for i, name in enumerate(train)} | {test: batch(kind, 99, 1)}
     key = "label_names" if kind == "cifar10" else "fine_label_names"
-    content[meta] = {"num_vis": 3072, key: [f"class {c}" for c in range(classes)]}
-    return {name: pickle.dumps(value, protocol) for name, value in content.items()}
+    return content | {meta: {"num_vis": 3072, key: [f"class {c}" for c in range(classes)]}}
+
+
+def files(kind: str, protocol: int = 2) -> dict[str, bytes]:
+    return {name: pickle.dumps(value, protocol) for name, value in contents(kind).items()}
 
 
 def archive(kind: str, content: dict[str, bytes], prefix: str = "", mode: str = "w:gz") -> bytes:
@@ -290,9 +294,7 @@ def test_the_wrong_checksum(server, downloads) -> None:
 
 
 def replaced(name: str, change: Callable[[dict], dict]) -> bytes:
-    content = files("cifar10")
-    content[name] = pickle.dumps(change(pickle.loads(content[name])), 2)
-    return archive("cifar10", content)
+    return archive("cifar10", files("cifar10") | {name: pickle.dumps(change(contents("cifar10")[name]), 2)})
 
 
 def without(name: str) -> bytes:

@@ -25,10 +25,10 @@ from matplotlib.figure import Figure
 from benchmarks.target import Target, balanced_source, pretrained
 from tailnas.errors import UserError
 from tailnas.evaluation.svg import report_style
+from tailnas.imbalance.mixing import MIXING_SCHEDULES
 from tailnas.params import Params, load_params
 from tailnas.search.objective import TwoBranch
 from tailnas.search.run import bilevel_search
-from tailnas.search.schedules import MIXING_SCHEDULES
 from tailnas.search.sweep import mixing_ratio_sweep
 from tailnas.search.task import SearchTask
 from tailnas.training.device import prepare

@@ -4,9 +4,11 @@
 
 Trains N random architectures alone, by the recipe of `retrain:`, on three training sets of the target: `balanced`,
 `balanced_small` (balanced, as many images as the imbalanced set, else imbalance is confused with less data) and
-`imbalanced`, with every seed of the study, and measures each on the balanced test set. Then scores the same
-architectures by each adaptation strategy of `imb_nas`, with BatchNorm statistics estimated anew and without. Prints
-rank correlations with bootstrap intervals over architectures; the correlation between two seeds is the noise ceiling.
+`imbalanced`, with every seed of the study, and measures each on the balanced test set. Asked for with `--sets`,
+`source` is the balanced data that super-networks are pretrained on: it tells what their own ranking (`none`) is worth.
+Then scores the same architectures by each adaptation strategy of `imb_nas`, with BatchNorm statistics estimated anew
+and without. Prints rank correlations with bootstrap intervals over architectures; the correlation between two seeds is
+the noise ceiling.
 
 Every finished training is a row in the output folder; started again, the command goes on after the last one.
 """
@@ -26,7 +28,7 @@ import torch
 from benchmarks.correlation import CORRELATIONS, Estimate, correlation, gain
 from benchmarks.target import Target, balanced_source, pretrained
 from tailnas.data.batches import sequential_batches
-from tailnas.data.device import DeviceImages, Normalisation
+from tailnas.data.device import Normalisation
 from tailnas.errors import UserError
 from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.params import Params, load_params
@@ -39,7 +41,8 @@ from tailnas.training.device import prepare
 from tailnas.training.loop import InnerLoop
 from tailnas.training.retraining import retrain
 
-SETS = ("balanced", "balanced_small", "imbalanced")
+TARGET_SETS = ("balanced", "balanced_small", "imbalanced")
+SETS = (*TARGET_SETS, "source")
 STRATEGIES = ("none", "head", "finetune", "scratch")
 STATISTICS = ("anew", "shared")
 COLUMNS = ("what", "statistics", "seed", "architecture", "balanced_accuracy")
@@ -89,8 +92,10 @@ class Experiment:
     def params(self) -> Params:
         return self.target.params
 
-    def training_set(self, name: str, seed: int) -> DeviceImages:
-        """The images of one of SETS."""
+    def data(self, name: str, seed: int) -> Source:
+        """Training images and test images of one of SETS."""
+        if name == "source":
+            return self.origin
         imbalanced = self.target.split(seed)
         if name == "imbalanced":
             chosen = imbalanced
@@ -98,16 +103,17 @@ class Experiment:
             chosen = self.target.split(seed, 1.0, int(imbalanced.counts[:, 0].max()))
         else:
             chosen = self.target.split(seed, 1.0, len(imbalanced.indices) // self.target.classes)
-        return self.target.images(chosen.indices)
+        return Source(self.target.images(chosen.indices), self.target.test())
 
     def alone(self, name: str, seed: int, index: int) -> float:
         """Balanced accuracy on the test set of one architecture trained alone."""
-        data = self.training_set(name, seed)
-        normalisation = Normalisation.of(data.images)
-        classes = self.target.classes
+        data = self.data(name, seed)
+        normalisation = Normalisation.of(data.train.images)
+        classes = int(data.held_out.labels.max()) + 1
         loop = InnerLoop("retrain alone", lambda: None)
-        network, _ = retrain(self.params.retrain, self.architectures[index], data, normalisation, classes, seed, loop)
-        test = self.target.test()
+        architecture = self.architectures[index]
+        network, _ = retrain(self.params.retrain, architecture, data.train, normalisation, classes, seed, loop)
+        test = data.held_out
         with torch.no_grad():
             network.eval()
             logits = [network(batch) for batch, _ in sequential_batches(test, 256, normalisation)]
@@ -173,7 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("params", type=Path, help="a params.yaml; its first imbalance factor and all its seeds count")
     parser.add_argument("--output", type=Path, required=True, help="folder for scores.csv and correlations.csv")
     parser.add_argument("--architectures", type=int, default=30)
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=TARGET_SETS)
     parser.add_argument("--strategies", nargs="*", choices=STRATEGIES, default=STRATEGIES)
     args = parser.parse_args(arguments)
     try:

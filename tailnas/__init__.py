@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from tailnas.data.splits import class_counts as class_counts
     from tailnas.imbalance.losses import class_balanced_weights as class_balanced_weights
     from tailnas.imbalance.losses import ldam_margins as ldam_margins
+    from tailnas.imbalance.mixing import mixing_ratio as mixing_ratio
     from tailnas.imbalance.samplers import reversed_class_probabilities as reversed_class_probabilities
     from tailnas.search.schedules import architecture_learning_rates as architecture_learning_rates
-    from tailnas.search.schedules import mixing_ratio as mixing_ratio
     from tailnas.space.genotype import DARTS_V1 as DARTS_V1
     from tailnas.space.genotype import DARTS_V2 as DARTS_V2
     from tailnas.space.genotype import Genotype as Genotype
@@ -26,7 +26,7 @@ _HOME = {
     "class_balanced_weights": "tailnas.imbalance.losses",
     "ldam_margins": "tailnas.imbalance.losses",
     "reversed_class_probabilities": "tailnas.imbalance.samplers",
-    "mixing_ratio": "tailnas.search.schedules",
+    "mixing_ratio": "tailnas.imbalance.mixing",
     "architecture_learning_rates": "tailnas.search.schedules",
     "derive_genotype": "tailnas.space.genotype",
     "Genotype": "tailnas.space.genotype",

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from tailnas.data.batches import sequential_batches
 from tailnas.imbalance.accuracy import balanced_accuracy
+from tailnas.imbalance.mixing import epoch_time, mixing_ratio
 from tailnas.search.bilevel import Bilevel, mean_losses
 from tailnas.search.collapse import hessian_eigenvalue, warnings
 from tailnas.search.cost import Cost, mixture_multiply_adds
 from tailnas.search.objective import Objective, TwoBranch
 from tailnas.search.record import AlphaRecord
-from tailnas.search.schedules import architecture_learning_rates, epoch_time, mixing_ratio
+from tailnas.search.schedules import architecture_learning_rates
 from tailnas.search.steps import StepRunner
 from tailnas.search.sweep import mixing_ratio_sweep
 from tailnas.search.task import SearchResult, SearchTask

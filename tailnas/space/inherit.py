@@ -4,11 +4,10 @@ from torch import Tensor
 
 from tailnas.space.cell import SearchCell
 from tailnas.space.genotype import Edges
-from tailnas.space.network import DerivedCell, Network
+from tailnas.space.network import DerivedCell, Network, doubled
 from tailnas.space.primitives import NODES, edge_index
 from tailnas.space.supernet import SuperNet
 from tailnas.space.two_branch import TwoBranchSuperNet
-from tailnas.space.width import doubled
 
 
 def inherit_weights(network: Network, net: SuperNet | TwoBranchSuperNet) -> None:

@@ -21,9 +21,13 @@ from tailnas.space.primitives import NODES, make_operation
 from tailnas.space.resnet import REDUCTIONS, ResidualBlock, resnet_blocks, resnet_stem
 from tailnas.space.supernet import CELL_MULTIPLIER, STEM_MULTIPLIER, default_reductions, pooled
 from tailnas.space.weights import load_state, read_weights, save_weights
-from tailnas.space.width import doubled
 
 AUXILIARY_MAP = 8
+
+
+def doubled(channels: int, stages: int) -> tuple[int, ...]:
+    """Channels of each stage, twice as many after each reduction."""
+    return tuple(channels * 2**stage for stage in range(stages))
 
 
 class DerivedCell(NetworkCell):

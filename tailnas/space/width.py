@@ -20,11 +20,6 @@ TOLERANCE = 0.05
 WIDEST = 4096
 
 
-def doubled(channels: int, stages: int) -> tuple[int, ...]:
-    """Channels of each stage, twice as many after each reduction."""
-    return tuple(channels * 2**stage for stage in range(stages))
-
-
 def halved(channels: int, stages: int) -> tuple[int, ...]:
     """Channels of each stage from those of the last: half as many before each reduction, rounded, at least 1."""
     return tuple(max(1, (2 * channels + 2**stage) // 2 ** (stage + 1)) for stage in reversed(range(stages)))

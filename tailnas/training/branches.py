@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 
 from tailnas.imbalance.losses.reweighting import MixedLabels, ReweightedLoss
+from tailnas.imbalance.mixing import epoch_time, mixing_ratio
 from tailnas.imbalance.samplers import Sampler
-from tailnas.search.schedules import epoch_time, mixing_ratio
 from tailnas.space.network import Network
 from tailnas.training.device import autocast
 from tailnas.training.supervised import TrainingBatches

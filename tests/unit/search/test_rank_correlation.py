@@ -90,7 +90,10 @@ def test_training_sets_have_the_sizes_that_the_comparison_needs(tmp_path):
     device = torch.device("cpu")
     target, origin = Target.load(params, device), balanced_source(params, device)
     experiment = rank_correlation.Experiment(target, origin, [], tmp_path)
-    counts = {name: torch.bincount(experiment.training_set(name, 0).labels) for name in rank_correlation.SETS}
+    data = {name: experiment.data(name, 0) for name in rank_correlation.SETS}
+    counts = {name: torch.bincount(its.train.labels) for name, its in data.items()}
     assert int(counts["imbalanced"].min()) == int(counts["imbalanced"].max() / params.study.imbalance_factors[0])
     assert set(counts["balanced"].tolist()) == {int(counts["imbalanced"].max())}
     assert set(counts["balanced_small"].tolist()) == {int(counts["imbalanced"].sum()) // 10}
+    assert data["source"] is origin
+    assert all(its.held_out is not origin.held_out for name, its in data.items() if name != "source")

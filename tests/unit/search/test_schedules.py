@@ -6,14 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailnas.imbalance.mixing import MIXING_SCHEDULES, epoch_time, mixing_ratio
 from tailnas.params import Search
 from tailnas.search.schedules import (
     BACKBONE_SCHEDULES,
     HEAD_SCHEDULES,
-    MIXING_SCHEDULES,
     architecture_learning_rates,
-    epoch_time,
-    mixing_ratio,
 )
 
 ROOT = math.sqrt(0.5)

@@ -5,9 +5,9 @@ import torch
 
 from tailnas.errors import UserError
 from tailnas.space.genotype import DARTS_V1, DARTS_V2, Genotype
-from tailnas.space.network import Network
+from tailnas.space.network import Network, doubled
 from tailnas.space.random_genotype import random_genotype
-from tailnas.space.width import doubled, fitted_channels, halved, parameter_count
+from tailnas.space.width import fitted_channels, halved, parameter_count
 
 
 def builder(genotype):

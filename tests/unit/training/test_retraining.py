@@ -12,9 +12,9 @@ from tailnas.data.device import DeviceImages, Normalisation
 from tailnas.data.image_mixing import IMAGE_MIXINGS
 from tailnas.imbalance.losses import LOSSES
 from tailnas.imbalance.losses.reweighting import ReweightedLoss
+from tailnas.imbalance.mixing import MIXING_SCHEDULES
 from tailnas.imbalance.samplers import SAMPLERS, make_sampler
 from tailnas.params import Retrain, load_params
-from tailnas.search.schedules import MIXING_SCHEDULES
 from tailnas.space.genotype import DARTS_V1
 from tailnas.space.network import Network, load_model, save_model
 from tailnas.space.width import parameter_count

@@ -199,7 +199,7 @@ def without_metadata(root: Path, name: str) -> None:
 
 def pickled(root: Path, name: str) -> None:
     stream = io.BytesIO()
-    np.save(stream, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save(stream, np.array([{"a": 1}], dtype=object))
     (root / name).write_bytes(stream.getvalue())
 
 

@@ -62,7 +62,7 @@ def array_bytes(array: np.ndarray) -> bytes:
     import io
 
     file = io.BytesIO()
-    np.save(file, array, allow_pickle=True)
+    np.save(file, array)
     return file.getvalue()
 
 

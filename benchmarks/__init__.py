@@ -1,4 +1,4 @@
-"""How fast the search is, and the plain implementation that it is measured and tested against."""
+"""How fast the search is, the plain implementation that it is held against, and experiments on the methods."""
 
 import os
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 DRAWS = 2000
 CONFIDENCE = 0.95
 
-Statistic = Callable[[NDArray[np.float64]], float]
+Scores = NDArray[np.float64]
+Statistic = Callable[[Scores], float]
 """A number of the rows that a bootstrap draw holds."""
 
 
@@ -29,12 +31,12 @@ class Estimate:
         return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
-def kendall(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def kendall(first: Scores, second: Scores) -> float:
     """Kendall's tau-b; NaN where one side is constant."""
     return float(stats.kendalltau(first, second).statistic)
 
 
-def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def spearman(first: Scores, second: Scores) -> float:
     """Spearman's rho; NaN where one side is constant."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
@@ -44,23 +46,42 @@ def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
 CORRELATIONS = {"kendall": kendall, "spearman": spearman}
 
 
-def correlation(kind: str, first: Sequence[float], second: Sequence[float], seed: int = 0) -> Estimate:
-    """Rank correlation (`kendall` or `spearman`) of two scores of the same architectures, with its interval."""
-    rows = np.column_stack([first, second]).astype(np.float64)
-    return bootstrap(rows, lambda drawn: CORRELATIONS[kind](drawn[:, 0], drawn[:, 1]), seed)
+def correlation(kind: str, scores: ArrayLike, truth: ArrayLike, seed: int = 0) -> Estimate:
+    """Rank correlation (`kendall` or `spearman`) of scores with the truth (N,) about the same architectures.
+
+    scores: (N,), or (S, N) for S scorers: then the mean of each one's correlation, what one of them is worth.
+    """
+    rows = np.vstack([scores, truth]).T
+    return bootstrap(rows, lambda drawn: _mean(kind, drawn[:, :-1], drawn[:, -1]), seed)
 
 
-def gain(kind: str, better: Sequence[float], worse: Sequence[float], truth: Sequence[float], seed: int = 0) -> Estimate:
+def gain(kind: str, better: ArrayLike, worse: ArrayLike, truth: ArrayLike, seed: int = 0) -> Estimate:
     """Correlation of `better` with `truth` minus that of `worse`, over the same draws of architectures."""
-    rows = np.column_stack([better, worse, truth]).astype(np.float64)
+    rows = np.vstack([better, worse, truth]).T
+    split = len(np.atleast_2d(better))
 
-    def difference(drawn: NDArray[np.float64]) -> float:
-        return CORRELATIONS[kind](drawn[:, 0], drawn[:, 2]) - CORRELATIONS[kind](drawn[:, 1], drawn[:, 2])
+    def difference(drawn: Scores) -> float:
+        return _mean(kind, drawn[:, :split], drawn[:, -1]) - _mean(kind, drawn[:, split:-1], drawn[:, -1])
 
     return bootstrap(rows, difference, seed)
 
 
-def bootstrap(rows: NDArray[np.float64], statistic: Statistic, seed: int) -> Estimate:
+def agreement(kind: str, scores: ArrayLike, seed: int = 0) -> Estimate:
+    """Mean correlation of any two of S scores (S, N): the noise ceiling, where they differ by their seed alone."""
+    rows = np.asarray(scores, np.float64).T
+
+    def mean(drawn: Scores) -> float:
+        return float(np.mean([CORRELATIONS[kind](*pair) for pair in combinations(drawn.T, 2)]))
+
+    return bootstrap(rows, mean, seed)
+
+
+def _mean(kind: str, scores: Scores, truth: Scores) -> float:
+    """Mean over the columns of `scores` (N, S)."""
+    return float(np.mean([CORRELATIONS[kind](column, truth) for column in scores.T]))
+
+
+def bootstrap(rows: Scores, statistic: Statistic, seed: int) -> Estimate:
     """The statistic of `rows` (N, columns), and its interval over draws of N rows with replacement.
 
     Draws for which it is not defined (a constant column) are left out.

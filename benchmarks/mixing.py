@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks.output import claim
 from benchmarks.target import Target, balanced_source, pretrained
 from tailnas.errors import UserError
 from tailnas.evaluation.svg import report_style
@@ -187,6 +188,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         params = load_params(args.params)
+        claim(args.output, params)
         device = prepare(params.runtime.device, params.runtime.threads, params.search.precision)
         rows = fill(params, Target.load(params, device), args.output)
     except UserError as error:

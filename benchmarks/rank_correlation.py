@@ -7,8 +7,9 @@ Trains N random architectures alone, by the recipe of `retrain:`, on three train
 `imbalanced`, with every seed of the study, and measures each on the balanced test set. Asked for with `--sets`,
 `source` is the balanced data that super-networks are pretrained on: it tells what their own ranking (`none`) is worth.
 Then scores the same architectures by each adaptation strategy of `imb_nas`, with BatchNorm statistics estimated anew
-and without. Prints rank correlations with bootstrap intervals over architectures; the correlation between two seeds is
-the noise ceiling.
+and without. Prints rank correlations with bootstrap intervals over architectures: of each super-network's scores (the
+mean over seeds) with the accuracy of architectures alone (the mean over seeds); that of one seed's accuracies with
+another's is the noise ceiling.
 
 Every finished training is a row in the output folder; started again, the command goes on after the last one.
 """
@@ -25,7 +26,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.correlation import CORRELATIONS, Estimate, correlation, gain
+from benchmarks.correlation import CORRELATIONS, Estimate, Scores, agreement, correlation, gain
+from benchmarks.output import claim
 from benchmarks.target import Target, balanced_source, pretrained
 from tailnas.data.batches import sequential_batches
 from tailnas.data.device import Normalisation
@@ -71,12 +73,9 @@ class Table:
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(",".join(map(str, (*key, score))) + "\n")
 
-    def mean(self, what: str, statistics: str, seeds: Iterable[int], architectures: int) -> list[float]:
-        """Mean over `seeds` for each architecture."""
-        return [
-            float(np.mean([self.scores[what, statistics, seed, index] for seed in seeds]))
-            for index in range(architectures)
-        ]
+    def of(self, what: str, statistics: str, seeds: Iterable[int], architectures: int) -> Scores:
+        """Scores (seeds, architectures)."""
+        return np.array([[self.scores[what, statistics, s, index] for index in range(architectures)] for s in seeds])
 
 
 @dataclass(frozen=True)
@@ -131,6 +130,14 @@ class Experiment:
         return {"anew": anew, "shared": shared}
 
 
+def random_architectures(count: int) -> list[Genotype]:
+    """The first `count` of a fixed sequence of random genotypes, no two alike."""
+    candidates = RandomCandidates(torch_generator(0, "rank correlation"))
+    for _ in range(count):
+        candidates.tell(candidates.propose(), 0.0)
+    return [genotype for genotype, _ in candidates.scored]
+
+
 def fill(experiment: Experiment, table: Table, sets: Iterable[str], strategies: Iterable[str]) -> None:
     """Compute the scores that the table does not have yet."""
     seeds, architectures = experiment.params.study.seeds, range(len(experiment.architectures))
@@ -157,17 +164,17 @@ def results(
     table: Table, seeds: list[int], architectures: int, sets: tuple[str, ...], strategies: tuple[str, ...]
 ) -> Iterator[tuple[str, str, Estimate]]:
     """What is correlated, how, and the estimate."""
-    alone = {name: table.mean(name, "", seeds, architectures) for name in sets}
+    seen = {name: table.of(name, "", seeds, architectures) for name in sets}
+    alone = {name: scores.mean(0) for name, scores in seen.items()}
     for kind in CORRELATIONS:
         for position, first in enumerate(sets):
             for second in sets[position + 1 :]:
                 yield f"{first} and {second}", kind, correlation(kind, alone[first], alone[second])
         if len(seeds) > 1:
             for name in sets:
-                one, other = (table.mean(name, "", [seed], architectures) for seed in seeds[:2])
-                yield f"{name}: seeds {seeds[0]} and {seeds[1]} (noise ceiling)", kind, correlation(kind, one, other)
+                yield f"{name}: one seed and another (noise ceiling)", kind, agreement(kind, seen[name])
         for strategy in strategies:
-            anew, shared = (table.mean(strategy, how, seeds, architectures) for how in STATISTICS)
+            anew, shared = (table.of(strategy, how, seeds, architectures) for how in STATISTICS)
             for name in sets:
                 yield f"{strategy} and {name}", kind, correlation(kind, anew, alone[name])
                 yield f"{strategy} and {name}, shared statistics", kind, correlation(kind, shared, alone[name])
@@ -184,16 +191,14 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         params = load_params(args.params)
+        claim(args.output, params)
+        device = prepare(params.runtime.device, params.runtime.threads, params.retrain.precision)
+        target, origin = Target.load(params, device), balanced_source(params, device)
+        experiment = Experiment(target, origin, random_architectures(args.architectures), args.output)
+        table = Table(args.output / "scores.csv")
+        fill(experiment, table, args.sets, args.strategies)
     except UserError as error:
         sys.exit(str(error))
-    device = prepare(params.runtime.device, params.runtime.threads, params.retrain.precision)
-    candidates = RandomCandidates(torch_generator(0, "rank correlation"))
-    for _ in range(args.architectures):
-        candidates.tell(candidates.propose(), 0.0)
-    target, origin = Target.load(params, device), balanced_source(params, device)
-    experiment = Experiment(target, origin, [genotype for genotype, _ in candidates.scored], args.output)
-    table = Table(args.output / "scores.csv")
-    fill(experiment, table, args.sets, args.strategies)
     lines = ["what,correlation,value,low,high,architectures"]
     found = results(table, list(params.study.seeds), args.architectures, tuple(args.sets), tuple(args.strategies))
     for what, kind, estimate in found:

@@ -204,7 +204,7 @@ class Pretrain(_NetworkTraining):
     )
     single_path_epochs: Annotated[int, Field(ge=0)] = Field(
         description="Passes that follow on the same weights, one uniformly drawn path a step, for imb_nas; 0: none. "
-        "Paths learn slowly: many times `epochs`."
+        "Paths learn slowly: many times `epochs`, at a low learning rate."
     )
 
 

@@ -68,12 +68,19 @@ def gain(kind: str, better: ArrayLike, worse: ArrayLike, truth: ArrayLike, seed:
 
 def agreement(kind: str, scores: ArrayLike, seed: int = 0) -> Estimate:
     """Mean correlation of any two of S scores (S, N): the noise ceiling, where they differ by their seed alone."""
-    rows = np.asarray(scores, np.float64).T
+    return bootstrap(np.asarray(scores, np.float64).T, lambda drawn: _pairs(kind, drawn), seed)
 
-    def mean(drawn: Scores) -> float:
-        return float(np.mean([CORRELATIONS[kind](*pair) for pair in combinations(drawn.T, 2)]))
 
-    return bootstrap(rows, mean, seed)
+def agreement_gain(kind: str, better: ArrayLike, worse: ArrayLike, seed: int = 0) -> Estimate:
+    """Agreement of `better` (S, N) minus that of `worse` (S, N), over the same draws of architectures."""
+    rows = np.vstack([better, worse]).T
+    split = len(np.atleast_2d(better))
+    return bootstrap(rows, lambda drawn: _pairs(kind, drawn[:, :split]) - _pairs(kind, drawn[:, split:]), seed)
+
+
+def _pairs(kind: str, scores: Scores) -> float:
+    """Mean over the pairs of columns of `scores` (N, S)."""
+    return float(np.mean([CORRELATIONS[kind](*pair) for pair in combinations(scores.T, 2)]))
 
 
 def _mean(kind: str, scores: Scores, truth: Scores) -> float:

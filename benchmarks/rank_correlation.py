@@ -7,9 +7,9 @@ Trains N random architectures alone, by the recipe of `retrain:`, on three train
 `imbalanced`, with every seed of the study, and measures each on the balanced test set. Asked for with `--sets`,
 `source` is the balanced data that super-networks are pretrained on: it tells what their own ranking (`none`) is worth.
 Then scores the same architectures by each adaptation strategy of `imb_nas`, with BatchNorm statistics estimated anew
-and without. Prints rank correlations with bootstrap intervals over architectures: of each super-network's scores (the
-mean over seeds) with the accuracy of architectures alone (the mean over seeds); that of one seed's accuracies with
-another's is the noise ceiling.
+and without. Prints rank correlations with bootstrap intervals over architectures: of a super-network's scores with the
+accuracy alone (mean over seeds), of the accuracies of one seed with those of another, which is the noise ceiling, and
+of the scores of one super-network with those of another.
 
 Every finished training is a row in the output folder; started again, the command goes on after the last one.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.correlation import CORRELATIONS, Estimate, Scores, agreement, correlation, gain
+from benchmarks.correlation import CORRELATIONS, Estimate, Scores, agreement, agreement_gain, correlation, gain
 from benchmarks.output import claim
 from benchmarks.target import Target, balanced_source, pretrained
 from tailnas.data.batches import sequential_batches
@@ -179,6 +179,11 @@ def results(
                 yield f"{strategy} and {name}", kind, correlation(kind, anew, alone[name])
                 yield f"{strategy} and {name}, shared statistics", kind, correlation(kind, shared, alone[name])
                 yield f"{strategy} and {name}: gain by new statistics", kind, gain(kind, anew, shared, alone[name])
+            if len(seeds) > 1:
+                yield f"{strategy}: one super-network and another", kind, agreement(kind, anew)
+                yield f"{strategy}: one super-network and another, shared statistics", kind, agreement(kind, shared)
+                about = f"{strategy}: one super-network and another, gain by new statistics"
+                yield about, kind, agreement_gain(kind, anew, shared)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from benchmarks import rank_correlation
-from benchmarks.correlation import agreement, correlation, gain
+from benchmarks.correlation import agreement, agreement_gain, correlation, gain
 from benchmarks.target import Target, balanced_source
 
 SMOKE = Path(__file__).parents[3] / "presets" / "smoke.yaml"
@@ -53,10 +53,12 @@ def test_several_scorers_count_by_the_mean_of_their_correlations():
 
 
 def test_agreement_is_the_mean_over_pairs():
-    """Pairs agree with 1/3, -1 and -1/3."""
+    """Pairs agree with 1/3, -1 and -1/3; the last two with -1/3."""
     scores = [[1, 2, 3], [1, 3, 2], [3, 2, 1]]
     assert agreement("kendall", scores).value == pytest.approx((1 / 3 - 1 - 1 / 3) / 3)
     assert agreement("kendall", scores[:2]).value == correlation("kendall", *scores[:2]).value
+    assert agreement_gain("kendall", scores[:2], scores[1:]).value == pytest.approx(1 / 3 + 1 / 3)
+    assert agreement_gain("kendall", scores, scores).high == 0
 
 
 def test_a_constant_score_has_no_correlation():
@@ -80,6 +82,7 @@ def test_the_experiment_goes_on_where_it_was_interrupted(tmp_path, capsys, monke
         whole = (folder / "scores.csv").read_text().splitlines()
         assert len(whole) == 1 + 2 * 2 + 2 * 2 * 2
         correlations = (folder / "correlations.csv").read_text()
+        assert "scratch: one super-network and another, gain by new statistics" in correlations
         assert (
             "balanced_small: one seed and another (noise ceiling)" in correlations
             and "gain by new statistics" in correlations

@@ -14,8 +14,8 @@ DRAWS = 2000
 CONFIDENCE = 0.95
 
 Scores = NDArray[np.float64]
-Statistic = Callable[[Scores], float]
-"""A number of the rows that a bootstrap draw holds."""
+Statistic = Callable[[NDArray[np.intp]], float]
+"""A number of the architectures that a bootstrap draw holds, given their positions."""
 
 
 @dataclass(frozen=True)
@@ -46,56 +46,53 @@ def spearman(first: Scores, second: Scores) -> float:
 CORRELATIONS = {"kendall": kendall, "spearman": spearman}
 
 
-def correlation(kind: str, scores: ArrayLike, truth: ArrayLike, seed: int = 0) -> Estimate:
+def correlation(kind: str, scores: ArrayLike, truth: ArrayLike) -> Estimate:
     """Rank correlation (`kendall` or `spearman`) of scores with the truth (N,) about the same architectures.
 
     scores: (N,), or (S, N) for S scorers: then the mean of each one's correlation, what one of them is worth.
     """
-    rows = np.vstack([scores, truth]).T
-    return bootstrap(rows, lambda drawn: _mean(kind, drawn[:, :-1], drawn[:, -1]), seed)
+    scored, true = np.atleast_2d(scores), np.asarray(truth)
+    return bootstrap(len(true), lambda drawn: _mean(kind, scored[:, drawn], true[drawn]))
 
 
-def gain(kind: str, better: ArrayLike, worse: ArrayLike, truth: ArrayLike, seed: int = 0) -> Estimate:
+def gain(kind: str, better: ArrayLike, worse: ArrayLike, truth: ArrayLike) -> Estimate:
     """Correlation of `better` with `truth` minus that of `worse`, over the same draws of architectures."""
-    rows = np.vstack([better, worse, truth]).T
-    split = len(np.atleast_2d(better))
-
-    def difference(drawn: Scores) -> float:
-        return _mean(kind, drawn[:, :split], drawn[:, -1]) - _mean(kind, drawn[:, split:-1], drawn[:, -1])
-
-    return bootstrap(rows, difference, seed)
+    one, other, true = np.atleast_2d(better), np.atleast_2d(worse), np.asarray(truth)
+    return bootstrap(
+        len(true), lambda drawn: _mean(kind, one[:, drawn], true[drawn]) - _mean(kind, other[:, drawn], true[drawn])
+    )
 
 
-def agreement(kind: str, scores: ArrayLike, seed: int = 0) -> Estimate:
+def agreement(kind: str, scores: ArrayLike) -> Estimate:
     """Mean correlation of any two of S scores (S, N): the noise ceiling, where they differ by their seed alone."""
-    return bootstrap(np.asarray(scores, np.float64).T, lambda drawn: _pairs(kind, drawn), seed)
+    scored = np.asarray(scores)
+    return bootstrap(scored.shape[1], lambda drawn: _pairs(kind, scored[:, drawn]))
 
 
-def agreement_gain(kind: str, better: ArrayLike, worse: ArrayLike, seed: int = 0) -> Estimate:
+def agreement_gain(kind: str, better: ArrayLike, worse: ArrayLike) -> Estimate:
     """Agreement of `better` (S, N) minus that of `worse` (S, N), over the same draws of architectures."""
-    rows = np.vstack([better, worse]).T
-    split = len(np.atleast_2d(better))
-    return bootstrap(rows, lambda drawn: _pairs(kind, drawn[:, :split]) - _pairs(kind, drawn[:, split:]), seed)
-
-
-def _pairs(kind: str, scores: Scores) -> float:
-    """Mean over the pairs of columns of `scores` (N, S)."""
-    return float(np.mean([CORRELATIONS[kind](*pair) for pair in combinations(scores.T, 2)]))
+    one, other = np.asarray(better), np.asarray(worse)
+    return bootstrap(one.shape[1], lambda drawn: _pairs(kind, one[:, drawn]) - _pairs(kind, other[:, drawn]))
 
 
 def _mean(kind: str, scores: Scores, truth: Scores) -> float:
-    """Mean over the columns of `scores` (N, S)."""
-    return float(np.mean([CORRELATIONS[kind](column, truth) for column in scores.T]))
+    """Mean over the rows of `scores` (S, N)."""
+    return float(np.mean([CORRELATIONS[kind](row, truth) for row in scores]))
 
 
-def bootstrap(rows: Scores, statistic: Statistic, seed: int) -> Estimate:
-    """The statistic of `rows` (N, columns), and its interval over draws of N rows with replacement.
+def _pairs(kind: str, scores: Scores) -> float:
+    """Mean over the pairs of rows of `scores` (S, N)."""
+    return float(np.mean([CORRELATIONS[kind](*pair) for pair in combinations(scores, 2)]))
 
-    Draws for which it is not defined (a constant column) are left out.
+
+def bootstrap(count: int, statistic: Statistic) -> Estimate:
+    """The statistic of `count` architectures, and its interval over draws of as many with replacement.
+
+    Draws for which it is not defined (a constant score) are left out.
     """
-    generator = np.random.default_rng(seed)
-    draws = [statistic(rows[generator.integers(0, len(rows), len(rows))]) for _ in range(DRAWS)]
+    generator = np.random.default_rng(0)
+    draws = [statistic(generator.integers(0, count, count)) for _ in range(DRAWS)]
     tail = (1 - CONFIDENCE) / 2
     known = [value for value in draws if np.isfinite(value)]
     low, high = np.quantile(known, (tail, 1 - tail)) if known else (float("nan"), float("nan"))
-    return Estimate(statistic(rows), float(low), float(high), len(rows))
+    return Estimate(statistic(np.arange(count)), float(low), float(high), count)

@@ -188,9 +188,10 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         params = load_params(args.params)
-        claim(args.output, params)
         device = prepare(params.runtime.device, params.runtime.threads, params.search.precision)
-        rows = fill(params, Target.load(params, device), args.output)
+        target = Target.load(params, device)
+        claim(args.output, params)
+        rows = fill(params, target, args.output)
     except UserError as error:
         sys.exit(str(error))
     travel, accuracy = travel_table(rows), accuracy_table(rows)

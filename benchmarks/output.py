@@ -17,7 +17,7 @@ def claim(folder: Path, params: Params) -> None:
     """Note in `folder` which parameters its results are of.
 
     Raises UserError where they are of others. Seeds may be added, and `runtime` may change: they change no result that
-    is there already.
+    is there already. A folder without a note is taken as one of these parameters.
     """
     document = params.model_dump(mode="json", exclude={"runtime": True, "study": {"seeds"}})
     file = folder / FILE

@@ -196,10 +196,10 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         params = load_params(args.params)
-        claim(args.output, params)
         device = prepare(params.runtime.device, params.runtime.threads, params.retrain.precision)
         target, origin = Target.load(params, device), balanced_source(params, device)
         experiment = Experiment(target, origin, random_architectures(args.architectures), args.output)
+        claim(args.output, params)
         table = Table(args.output / "scores.csv")
         fill(experiment, table, args.sets, args.strategies)
     except UserError as error:

@@ -41,6 +41,12 @@ def test_other_parameters_are_named_and_nothing_is_written(tmp_path, params):
     assert (tmp_path / FILE).read_bytes() == noted
 
 
+def test_of_the_study_only_the_seeds_may_change(tmp_path, params):
+    claim(tmp_path, params)
+    with pytest.raises(UserError, match=r"study\.imbalance_factors"):
+        claim(tmp_path, changed(params, "study", imbalance_factors=[3]))
+
+
 @pytest.mark.parametrize("damage", ["", "[1", "[]", "\xff"])
 def test_a_damaged_note_is_named(tmp_path, params, damage):
     (tmp_path / FILE).write_text(damage, encoding="latin-1")

@@ -65,6 +65,12 @@ def test_it_goes_on_where_it_was_interrupted_and_writes_what_it_measured(tmp_pat
     mixing.main([str(params), "--output", str(folder)])
     assert computed == ["neither"] and file.read_text() == whole
 
+    document["search"].update(epochs=2)
+    params.write_text(yaml.safe_dump(document))
+    with pytest.raises(SystemExit, match=r"its results are of search\.epochs 1, not 2"):
+        mixing.main([str(params), "--output", str(folder)])
+    assert file.read_text() == whole
+
 
 def test_a_mistake_is_one_line(tmp_path):
     with pytest.raises(SystemExit, match=r"none\.yaml: cannot be read"):

@@ -53,7 +53,7 @@ def test_several_scorers_count_by_the_mean_of_their_correlations():
 
 
 def test_agreement_is_the_mean_over_pairs():
-    """Pairs agree with 1/3, -1 and -1/3; the last two with -1/3."""
+    """The first and second agree with 1/3, the first and third with -1, the second and third with -1/3."""
     scores = [[1, 2, 3], [1, 3, 2], [3, 2, 1]]
     assert agreement("kendall", scores).value == pytest.approx((1 / 3 - 1 - 1 / 3) / 3)
     assert agreement("kendall", scores[:2]).value == correlation("kendall", *scores[:2]).value
@@ -82,11 +82,12 @@ def test_the_experiment_goes_on_where_it_was_interrupted(tmp_path, capsys, monke
         whole = (folder / "scores.csv").read_text().splitlines()
         assert len(whole) == 1 + 2 * 2 + 2 * 2 * 2
         correlations = (folder / "correlations.csv").read_text()
-        assert "scratch: one super-network and another, gain by new statistics" in correlations
-        assert (
-            "balanced_small: one seed and another (noise ceiling)" in correlations
-            and "gain by new statistics" in correlations
-        )
+        for what in (
+            "balanced_small: one seed and another (noise ceiling)",
+            "scratch and balanced_small: gain by new statistics",
+            "scratch: one super-network and another, gain by new statistics",
+        ):
+            assert f'"{what}",kendall,' in correlations
 
         # The last training and the last proxy are lost: both come back as they were, and nothing else is computed
         kept = [row for row in whole if not row.startswith(("balanced_small,,1,1", "scratch,shared,1,1"))]
@@ -100,6 +101,12 @@ def test_the_experiment_goes_on_where_it_was_interrupted(tmp_path, capsys, monke
         assert trained == [("balanced_small", 1, 1)]
         assert sorted((folder / "scores.csv").read_text().splitlines()) == sorted(whole)
         assert (folder / "correlations.csv").read_text() == correlations
+
+        document["retrain"].update(epochs=2)
+        params.write_text(yaml.safe_dump(document))
+        with pytest.raises(SystemExit, match=r"its results are of retrain\.epochs 1, not 2"):
+            rank_correlation.main(command)
+        assert sorted((folder / "scores.csv").read_text().splitlines()) == sorted(whole)
     finally:
         torch.set_num_threads(threads)
 

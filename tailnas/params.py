@@ -204,7 +204,11 @@ class Pretrain(_NetworkTraining):
     )
     single_path_epochs: Annotated[int, Field(ge=0)] = Field(
         description="Passes that follow on the same weights, one uniformly drawn path a step, for imb_nas; 0: none. "
-        "Paths learn slowly: many times `epochs`, at a low learning rate."
+        "Paths learn slowly: many times `epochs`."
+    )
+    single_path_learning_rate: Positive = Field(
+        description="SGD learning rate at the start of single-path training, which also falls to `learning_rate_min`. "
+        "Paths want a lower one than the mixture."
     )
 
 
@@ -456,11 +460,13 @@ def _combinations(params: Params) -> Iterator[str]:
         yield f"{shared} as data.source; allowed: source and target that share no image"
     for section in ("pretrain", "search", "retrain", "adapt"):
         values = getattr(params, section)
-        if values.learning_rate_min > values.learning_rate:
-            yield (
-                f"{section}.learning_rate_min: {values.learning_rate_min}; "
-                f"allowed: at most {section}.learning_rate ({values.learning_rate})"
-            )
+        for key in ("learning_rate", "single_path_learning_rate"):
+            rate = getattr(values, key, math.inf)
+            if values.learning_rate_min > rate:
+                yield (
+                    f"{section}.learning_rate_min: {values.learning_rate_min}; "
+                    f"allowed: at most {section}.{key} ({rate})"
+                )
         precision = getattr(values, "precision", "float32")
         if precision != "float32" and params.runtime.device == "cpu":
             yield f"{section}.precision: {precision!r} with runtime.device 'cpu'; allowed: 'float32' on a CPU"

@@ -98,8 +98,8 @@ def train_paths(
 ) -> tuple[SuperNet, list[Row]]:
     """Train a copy of `mixture` for `settings.single_path_epochs` epochs, one uniformly drawn path a step.
 
-    Returns the super-network and one row an epoch, with the balanced accuracy on the source's `held_out` images, the
-    mean over MEASURED_PATHS random paths.
+    The learning rate falls from `settings.single_path_learning_rate`. Returns the super-network and one row an epoch,
+    with the balanced accuracy on the source's `held_out` images, the mean over MEASURED_PATHS random paths.
     """
     network = copy.deepcopy(mixture)
     normalisation = Normalisation.of(train.images)
@@ -109,7 +109,9 @@ def train_paths(
         network,
         single_path_loss(network, path, F.cross_entropy, settings.precision),
         _batches(settings, train, normalisation, network.num_classes, seed, "single path"),
-        settings.model_copy(update={"epochs": settings.single_path_epochs}),
+        settings.model_copy(
+            update={"epochs": settings.single_path_epochs, "learning_rate": settings.single_path_learning_rate}
+        ),
         loop,
         gradient_clip=settings.gradient_clip,
         parts={"path": GeneratorState(path)},

@@ -108,6 +108,7 @@ MISTAKES = [
     ({"split.n_max": 150}, "split.n_max", "150"),
     ({"derive.epoch": 10_000}, "derive.epoch", "10000"),
     ({"search.learning_rate_min": 1.0}, "search.learning_rate_min", "1.0"),
+    ({"pretrain.single_path_learning_rate": 0.0005}, "pretrain.learning_rate_min", "0.001"),
     ({"search.precision": "bf16", "runtime.device": "cpu"}, "search.precision", "bf16"),
     ({"search.freeze_backbone": True, "search.initialisation": "scratch"}, "search.freeze_backbone", "true"),
     ({"study.methods": ["imb_nas", "random"]}, "pretrain.single_path_epochs", "0"),

@@ -39,7 +39,14 @@ def train(tmp_path):
 
     def run(epochs=3, path_epochs=None, folder=tmp_path):
         settings = params.pretrain.model_copy(
-            update={"epochs": epochs, "single_path_epochs": path_epochs, "batch_size": 12, "learning_rate": 0.03}
+            update={
+                "epochs": epochs,
+                "batch_size": 12,
+                "learning_rate": 0.04,
+                "learning_rate_min": 0.0,
+                "single_path_epochs": path_epochs,
+                "single_path_learning_rate": 0.03,
+            }
         )
         loop = Loop("pretrain test", folder / "a.pt", folder / "events", "none")
         data = images(36, 0), images(12, 1)
@@ -69,6 +76,12 @@ def test_paths_start_from_the_weights_of_the_mixture_and_leave_those_alone(train
     network, history = train(2, 1, tmp_path / "one")
     assert len(history) == 1 and not same(network.state_dict(), untouched)
     assert same(train(2, folder=tmp_path / "one")[0].state_dict(), untouched)
+
+
+def test_mixture_and_paths_have_learning_rates_of_their_own(train):
+    mixture, paths = (train(2, path_epochs)[1] for path_epochs in (None, 2))
+    assert [row["learning_rate"] for row in mixture] == pytest.approx([0.04, 0.02])
+    assert [row["learning_rate"] for row in paths] == pytest.approx([0.03, 0.015])
 
 
 def path_losses(network):

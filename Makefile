@@ -4,18 +4,29 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help repro test test-slow lint install bench verify prune lock docs
+EVERY_METHOD := $(patsubst %,tests/pipeline/test_%.py,methods staleness upkeep declarations)
+
+.PHONY: help preset repro test test-study test-every-method test-slow lint install bench verify prune lock docs
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+preset: install  ## write params.yaml from presets/NAME.yaml: make preset NAME=smoke
+	@python -m workflow.preset "$(NAME)"
+
 repro: install  ## compute the study of params.yaml and show its results
 	dvc repro
-	@python -m tailnas.evaluation.show results/report
+	@python -m tailnas.report.show results/report
 
 test: install lint  ## lint, type checks and the test suite
-	python -m pytest -n 2 --dist worksteal tests/unit tests/exactness
-	python -m pytest tests/pipeline
+	python -m pytest -n 2 --dist worksteal --durations 10 tests/unit tests/exactness
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-study test-every-method
+
+test-study: install
+	python -m pytest --durations 10 $(filter-out $(EVERY_METHOD),$(wildcard tests/pipeline/test_*.py))
+
+test-every-method: install
+	python -m pytest --durations 10 $(EVERY_METHOD)
 
 test-slow: install  ## the tests that take too long for every day
 	python -m pytest -m slow

@@ -23,7 +23,7 @@ QUICK_VALUES = {"channels": (4, 8)}
 
 
 def measure(device: str, threads: int, precision: str, seconds: float, quick: bool = False) -> list[dict[str, Any]]:
-    """First-order steps; one row a size: what varies, its value and the comparison."""
+    """First-order steps; one row per size: what varies, its value and the comparison."""
     middle, values = (QUICK_MIDDLE, QUICK_VALUES) if quick else (MIDDLE, VALUES)
     known: dict[Case, dict[str, Any]] = {}
     rows = []
@@ -61,7 +61,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def plot(rows: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Seconds a step against each size, both axes logarithmic; PNG or SVG by the file's ending."""
+    """Seconds per step against each size, both axes logarithmic; PNG or SVG by the file's ending."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -84,7 +84,7 @@ def plot(rows: list[dict[str, Any]], path: Path, title: str) -> None:
         axis.yaxis.set_minor_locator(NullLocator())
         axis.set_xlabel(LABELS[varied])
         axis.grid(visible=True, alpha=0.3)
-    axes[0][0].set_ylabel("seconds a step")
+    axes[0][0].set_ylabel("seconds per step")
     axes[0][0].legend()
     figure.suptitle(title)
     figure.tight_layout()

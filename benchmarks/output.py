@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tailnas.errors import UserError
-from tailnas.params import Params
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.extensions import Chosen
+from tailnas.foundation.settings import Section
+from tailnas.validate.parameters import Params
 
 FILE = "params.json"
 
@@ -19,7 +21,8 @@ def claim(folder: Path, params: Params) -> None:
     Raises UserError where they are of others. Seeds may be added, and `runtime` may change: they change no result that
     is there already. A folder without a note is taken as one of these parameters.
     """
-    document = params.model_dump(mode="json", exclude={"runtime": True, "study": {"seeds"}})
+    document = _document(params)
+    del document["runtime"], document["study"]["seeds"]
     file = folder / FILE
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,6 +41,15 @@ def claim(folder: Path, params: Params) -> None:
                 f"{folder}: its results are of {key} {json.dumps(noted.get(key))}, not {json.dumps(asked.get(key))}; "
                 "allowed: the parameters it was begun with, or another folder"
             )
+
+
+def _document(value: Any) -> Any:
+    """What would stand in params.yaml."""
+    if isinstance(value, Chosen):
+        return _document(value.settings)
+    if isinstance(value, Section):
+        return {name: _document(getattr(value, name)) for name in type(value).model_fields}
+    return value
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""The DARTS search networks in plain PyTorch: one module an operation, one operation an edge.
+"""The DARTS search networks in plain PyTorch: one module per operation, one operation per candidate of an edge.
 
 The yardstick of `benchmarks.search_step` and the float64 reference of tests/exactness. It follows the equations
 (Liu et al., 1806.09055; Zhou et al., 1912.02413 for the two branches) and imports nothing from tailnas. What costs
@@ -175,7 +175,7 @@ class SearchNetwork(nn.Module):
 
 
 class TwoBranchNetwork(nn.Module):
-    """A shared backbone, one searched cell and one classifier a branch, one bias.
+    """A shared backbone, one searched cell and one classifier per branch, one bias.
 
     `branches` gives the two branches' own logits W_i f_i and W_c f_c; `mixed_log_probabilities` what the loss needs.
     """

@@ -28,20 +28,22 @@ import torch
 
 from benchmarks.correlation import CORRELATIONS, Estimate, Scores, agreement, agreement_gain, correlation, gain
 from benchmarks.output import claim
-from benchmarks.target import Target, balanced_source, pretrained
-from tailnas.data.batches import sequential_batches
-from tailnas.data.device import Normalisation
-from tailnas.errors import UserError
+from benchmarks.target import Target, balanced_source, pretrained, ranking_settings
+from tailnas.batches.batches import sequential_batches
+from tailnas.batches.device_images import Normalisation
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.seeding import torch_generator
+from tailnas.genotype.genotype import Genotype
 from tailnas.imbalance.accuracy import balanced_accuracy
-from tailnas.params import Params, load_params
+from tailnas.methods.imb_nas import Scorer, source_scorer, target_scorer
+from tailnas.retrain.retraining import retrain
+from tailnas.search.adapt_paths import NotAdapted
 from tailnas.search.candidates import RandomCandidates
-from tailnas.search.methods.imb_nas import Scorer, source_scorer, target_scorer
 from tailnas.search.task import Source
-from tailnas.seeding import torch_generator
-from tailnas.space.genotype import Genotype
-from tailnas.training.device import prepare
+from tailnas.space.device import prepare
 from tailnas.training.loop import InnerLoop
-from tailnas.training.retraining import retrain
+from tailnas.validate.parameters import Params
+from tailnas.validate.presets import load_preset
 
 TARGET_SETS = ("balanced", "balanced_small", "imbalanced")
 SETS = (*TARGET_SETS, "source")
@@ -54,7 +56,7 @@ Key = tuple[str, str, int, int]
 
 
 class Table:
-    """scores.csv: one row a finished score."""
+    """scores.csv: one row per finished score."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -99,9 +101,9 @@ class Experiment:
         if name == "imbalanced":
             chosen = imbalanced
         elif name == "balanced":
-            chosen = self.target.split(seed, 1.0, int(imbalanced.counts[:, 0].max()))
+            chosen = self.target.balanced(seed, int(imbalanced.counts[:, 0].max()))
         else:
-            chosen = self.target.split(seed, 1.0, len(imbalanced.indices) // self.target.classes)
+            chosen = self.target.balanced(seed, len(imbalanced.indices) // self.target.classes)
         return Source(self.target.images(chosen.indices), self.target.test())
 
     def alone(self, name: str, seed: int, index: int) -> float:
@@ -116,16 +118,19 @@ class Experiment:
         with torch.no_grad():
             network.eval()
             logits = [network(batch) for batch, _ in sequential_batches(test, 256, normalisation)]
-        return balanced_accuracy(torch.cat(logits).argmax(1), test.labels, classes)
+        return balanced_accuracy(test.labels, torch.cat(logits).argmax(1), classes)
 
     def proxy(self, strategy: str, seed: int) -> dict[str, Scorer]:
         """What scores architectures by `strategy`, with either kind of BatchNorm statistics."""
         weights = None
         if strategy != "scratch":
             weights = pretrained(self.params, self.origin, seed, "single", self.folder)
-        settings = self.params.search.model_copy(update={"adaptation": strategy})
-        task = self.target.task(settings, seed, weights, self.origin)
-        anew = (source_scorer if strategy == "none" else target_scorer)(task)[0]
+        settings = ranking_settings(self.params, strategy)
+        task = self.target.task(seed, weights, self.origin)
+        if isinstance(settings.adaptation, NotAdapted):
+            anew = source_scorer(task, settings)[0]
+        else:
+            anew = target_scorer(task, settings, settings.adaptation)[0]
         shared = Scorer(anew.network, [], anew.data, anew.normalisation, anew.batch_size)
         return {"anew": anew, "shared": shared}
 
@@ -188,15 +193,15 @@ def results(
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("params", type=Path, help="a params.yaml; its first imbalance factor and all its seeds count")
+    parser.add_argument("params", type=Path, help="a preset; its first imbalance factor and all its seeds count")
     parser.add_argument("--output", type=Path, required=True, help="folder for scores.csv and correlations.csv")
     parser.add_argument("--architectures", type=int, default=30)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=TARGET_SETS)
     parser.add_argument("--strategies", nargs="*", choices=STRATEGIES, default=STRATEGIES)
     args = parser.parse_args(arguments)
     try:
-        params = load_params(args.params)
-        device = prepare(params.runtime.device, params.runtime.threads, params.retrain.precision)
+        params = load_preset(args.params)
+        device = prepare(params.runtime.device, params.runtime.threads, params.retrain.training.precision)
         target, origin = Target.load(params, device), balanced_source(params, device)
         experiment = Experiment(target, origin, random_architectures(args.architectures), args.output)
         claim(args.output, params)

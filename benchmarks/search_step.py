@@ -6,7 +6,7 @@
     python -m benchmarks.search_step --profile           where tailnas's time goes
     python -m benchmarks.search_step --quick             a smoke test
 
-A step is one alpha step and one weight step. Images a second count those of both halves.
+A step is one alpha step and one weight step. Images per second count those of both halves.
 """
 
 from __future__ import annotations

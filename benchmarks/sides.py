@@ -35,29 +35,31 @@ def tailnas_side(case: Case, device: torch.device, threads: int, precision: str)
     """What an epoch of the search stage runs, `StepRunner` on `Bilevel`, with the default study's settings; batches
     are drawn and augmented on the way.
     """
-    from tailnas.data.augmentation import Augmentation
-    from tailnas.data.batches import Batches
-    from tailnas.data.device import DeviceImages, Normalisation
+    from tailnas.batches.augmentation import Augmentation
+    from tailnas.batches.batches import Batches
+    from tailnas.batches.device_images import DeviceImages, Normalisation
+    from tailnas.data.split_file import HALVES, Half
+    from tailnas.foundation.seeding import torch_generator
     from tailnas.imbalance.samplers import make_sampler
-    from tailnas.params import load_params
     from tailnas.search.bilevel import Bilevel
     from tailnas.search.objective import Objective, SingleBranch, TwoBranch
-    from tailnas.search.schedules import architecture_learning_rates
     from tailnas.search.steps import StepRunner
-    from tailnas.seeding import torch_generator
+    from tailnas.space.device import prepare
     from tailnas.space.supernet import SuperNet, default_reductions, initial_alphas, seeded_initialisation
     from tailnas.space.two_branch import TwoBranchSuperNet
-    from tailnas.training.device import prepare
+    from tailnas.validate.parameters import load_params
 
     prepare(str(device), threads, precision)
-    settings = load_params(Path(__file__).parents[1] / "params.yaml").search.model_copy(
-        update={"order": "second" if case.step == "second" else "first", "precision": precision, "flip": True}
+    params = load_params(Path(__file__).parents[1] / "params.yaml")
+    training = params.search.training.model_copy(update={"precision": precision, "flip": True})
+    settings = params.search.bilevel.model_copy(
+        update={"order": "second" if case.step == "second" else "first", "freeze_backbone": False}
     )
     objective: Objective
     with seeded_initialisation(0):
         if case.step == "bbn_hls":
             two = TwoBranchSuperNet(case.channels, case.cells, CLASSES, IN_CHANNELS)
-            objective = TwoBranch(two.to(device), settings.mix, precision)
+            objective = TwoBranch(two.to(device), "logits", precision)
         else:
             deep = case.step == "darts_deep"
             one = SuperNet(
@@ -70,13 +72,8 @@ def tailnas_side(case: Case, device: torch.device, threads: int, precision: str)
             objective = SingleBranch(one.to(device), precision)
     objective.network.train()
     alphas = initial_alphas(objective.components, torch_generator(0, "alphas"))
-    bilevel = Bilevel(objective, {name: values.to(device) for name, values in alphas.items()}, settings)
-    if case.step == "bbn_hls":
-        objective.set_mixing_ratio(MIXING_RATIO)
-        rates = architecture_learning_rates(
-            0.5, settings.architecture_learning_rate, MIXING_RATIO, settings.hls_heads, settings.hls_backbone
-        )
-        bilevel.set_learning_rates(settings.learning_rate, rates)
+    bilevel = Bilevel(objective, {name: values.to(device) for name, values in alphas.items()}, training, settings)
+    objective.set_mixing_ratio(MIXING_RATIO)
 
     labels = torch.arange(IMAGES) % CLASSES
     pixels = torch.randint(
@@ -85,26 +82,27 @@ def tailnas_side(case: Case, device: torch.device, threads: int, precision: str)
     data = DeviceImages(pixels.to(device), labels.to(device))
     normalisation = Normalisation.of(pixels)
 
-    def batches(half: str) -> list[Batches]:
+    def batches(half: Half) -> list[Batches]:
         return [
             Batches(
                 data,
                 make_sampler(sampler, labels, CLASSES, torch_generator(0, half, sampler)),
                 case.batch // objective.branches,
                 normalisation,
-                Augmentation(settings.crop_padding, settings.flip) if half == "weights" else None,
+                Augmentation(training.crop_padding, training.flip) if half == "weight" else None,
                 torch_generator(0, half, sampler, "augmentation"),
             )
             for sampler in ("instance", "reversed")[: objective.branches]
         ]
 
-    weights, architecture = batches("weights"), batches("architecture")
+    weight_batches, architecture_batches = (batches(half) for half in HALVES)
 
     def eager() -> None:
-        made = [[source.make(source.plan(1).steps[0]) for source in half] for half in (weights, architecture)]
-        bilevel.step(tuple(made[0]), tuple(made[1]))
+        halves = (weight_batches, architecture_batches)
+        bilevel.step(*(tuple(source.make(source.plan(1).steps[0]) for source in half) for half in halves))
 
-    return Side(StepRunner(bilevel, weights, architecture, cuda_graph=settings.cuda_graph).epoch, eager)
+    runner = StepRunner(bilevel, weight_batches, architecture_batches, cuda_graph=params.runtime.cuda_graph)
+    return Side(runner.epoch, eager)
 
 
 def plain_side(case: Case, device: torch.device, threads: int, precision: str) -> Side:

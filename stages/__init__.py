@@ -1,4 +1,4 @@
-"""One thin script a stage: parse, load, call tailnas, save."""
+"""One thin script per stage: parse, load, call tailnas, save."""
 
 import os
 

@@ -1,12 +1,14 @@
 """Adapt the retrained network's head to the imbalance; the backbone stays as it is, bit by bit."""
 
+from tailnas.adapt.head_adaptation import adapt, halves_chooser
+from tailnas.adapt.settings import ADAPT
+from tailnas.batches.device_images import DeviceImages
 from tailnas.data.dataset import load_train
-from tailnas.data.device import DeviceImages
-from tailnas.data.splits import read_split
+from tailnas.data.split_file import HALVES, read_split
+from tailnas.foundation.stage import Stage, arguments, main
+from tailnas.retrain.settings import Retrain
+from tailnas.space.device import prepare
 from tailnas.space.network import load_model, save_model
-from tailnas.stage import Stage, arguments, main
-from tailnas.training.adaptation import adapt, halves_chooser
-from tailnas.training.device import prepare
 from tailnas.training.history import write_history
 from tailnas.training.loop import Loop
 
@@ -14,20 +16,18 @@ from tailnas.training.loop import Loop
 def run() -> None:
     args = arguments(__doc__, "seed", inputs=("data", "split", "retrained"))
     with Stage("adapt", args) as stage:
-        settings = stage.section("adapt")
-        device = prepare(stage.params.runtime.device, stage.params.runtime.threads)
+        chosen, retraining = stage.chosen("adapt", ADAPT), stage.section("retrain", Retrain)
+        device = prepare(stage.runtime.device, stage.runtime.threads)
         train = load_train(args.data)
         split = read_split(args.split, len(train.labels), len(train.classes))
         data = DeviceImages.from_part(train, device, split.indices)
-        weights, architecture = (
-            DeviceImages.from_part(train, device, split.part(part)) for part in ("weights", "architecture")
-        )
+        weight_half, architecture_half = (DeviceImages.from_part(train, device, split.half(half)) for half in HALVES)
         network = load_model(args.retrained / "model.safetensors", train.classes).to(device)
-        seed, progress = int(args.seed), stage.params.runtime.progress
+        seed, progress = int(args.seed), stage.runtime.progress
         loop = Loop(f"adapt {stage.run}", stage.checkpoint, stage.logs, progress)
         choosing = Loop(f"retrain {stage.run} on the weight half", stage.checkpoint, stage.logs, progress)
-        chooser = halves_chooser(settings, stage.section("retrain"), network, weights, architecture, seed, choosing)
-        result = adapt(settings, network, data, seed, loop, chooser)
+        chooser = halves_chooser(retraining, network, weight_half, architecture_half, seed, choosing)
+        result = adapt(chosen, network, data, seed, loop, chooser)
         with stage.writing() as folder:
             save_model(folder / "model.safetensors", network, network.classes, *network.normalisation)
             write_history(folder / "history.csv", result.history)

@@ -1,17 +1,17 @@
-"""Derive the genotype from the searched alphas."""
+"""Derive the genotype from what the search found."""
 
-from tailnas.evaluation.drawing import genotype_svg
-from tailnas.search.record import read_genotype
-from tailnas.stage import Stage, arguments, main
+from tailnas.derive.drawing import genotype_svg
+from tailnas.derive.settings import Derive
+from tailnas.foundation.stage import Stage, arguments, main
+from tailnas.genotype.found import found_genotype, write_genotype
 
 
 def run() -> None:
-    args = arguments(__doc__, inputs=("search",))
+    args = arguments(__doc__, inputs=("found",))
     with Stage("derive", args) as stage:
-        epoch = stage.section("derive").epoch
-        genotype = read_genotype(args.search / "alphas.npz", epoch)
+        genotype = found_genotype(args.found, stage.section("derive", Derive).epoch)
         with stage.writing() as folder:
-            (folder / "genotype.json").write_text(genotype.to_json())
+            write_genotype(folder, genotype)
             (folder / "genotype.svg").write_text(genotype_svg(genotype))
 
 

@@ -3,18 +3,19 @@
 import json
 
 from tailnas.data.dataset import load_test
-from tailnas.data.splits import read_split
-from tailnas.evaluation.measurement import evaluate, write_confusion, write_per_class
+from tailnas.data.split_file import read_split
+from tailnas.evaluate.measurement import evaluate, write_confusion, write_per_class
+from tailnas.evaluate.settings import Evaluate
+from tailnas.foundation.stage import Stage, arguments, main
+from tailnas.space.device import prepare
 from tailnas.space.network import load_model
-from tailnas.stage import Stage, arguments, main
-from tailnas.training.device import prepare
 
 
 def run() -> None:
     args = arguments(__doc__, inputs=("data", "split", "retrained", "adapted"))
     with Stage("evaluate", args) as stage:
-        settings = stage.section("evaluate")
-        device = prepare(stage.params.runtime.device, stage.params.runtime.threads)
+        settings = stage.section("evaluate", Evaluate)
+        device = prepare(stage.runtime.device, stage.runtime.threads)
         test = load_test(args.data)
         counts = read_split(args.split, num_classes=len(test.classes)).counts[:, 0].tolist()
         networks = {

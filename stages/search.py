@@ -2,51 +2,60 @@
 
 import json
 
+from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.data.dataset import load_test, load_train
-from tailnas.data.device import DeviceImages, Normalisation
-from tailnas.data.splits import read_split
-from tailnas.params import pretrained_paths
-from tailnas.search.methods import method
-from tailnas.search.record import write_alphas
+from tailnas.data.split_file import HALVES, read_split
+from tailnas.foundation.extensions import extension
+from tailnas.foundation.stage import Stage, arguments, main
+from tailnas.genotype.found import FOUND, write_alphas, write_genotype
+from tailnas.search.method import PACKAGE, starting_paths
+from tailnas.search.settings import Bilevel
 from tailnas.search.task import SearchTask, Source
+from tailnas.space.device import prepare
+from tailnas.space.pretrained import FILES, supernet_config
+from tailnas.space.settings import Space
 from tailnas.space.weights import read_weights, save_weights
-from tailnas.stage import Stage, arguments, main
-from tailnas.training.device import prepare
 from tailnas.training.history import write_history
 from tailnas.training.loop import Loop
-from tailnas.training.pretraining import FILES, supernet_config
+from tailnas.training.settings import NetworkTraining
 
 
 def run() -> None:
     args = arguments(__doc__, "method", "seed", inputs=("data", "split", "source", "pretrained"))
     with Stage("search", args) as stage:
-        settings, space = stage.section("search"), stage.section("space")
-        device = prepare(stage.params.runtime.device, stage.params.runtime.threads, settings.precision)
+        method = extension(PACKAGE, args.method, "--method")
+        settings = stage.section(f"search.{args.method}", method.Settings)
+        training, bilevel = stage.section("search.training", NetworkTraining), stage.section("search.bilevel", Bilevel)
+        device = prepare(stage.runtime.device, stage.runtime.threads, training.precision)
         train = load_train(args.data)
         split = read_split(args.split, len(train.labels), len(train.classes))
-        weights, architecture = (
-            DeviceImages.from_part(train, device, split.part(half)) for half in ("weights", "architecture")
-        )
-        paths = pretrained_paths(args.method, settings)
+        weight_half, architecture_half = (DeviceImages.from_part(train, device, split.half(half)) for half in HALVES)
+        paths = starting_paths(args.method, bilevel, settings)
         pretrained = args.pretrained / FILES[paths] if paths else None
         task = SearchTask(
-            settings=settings,
-            space=space,
-            weights=weights,
-            architecture=architecture,
+            training=training,
+            bilevel=bilevel,
+            space=stage.section("space", Space),
+            weight_half=weight_half,
+            architecture_half=architecture_half,
             num_classes=len(train.classes),
-            normalisation=Normalisation.of(weights.images),
+            normalisation=Normalisation.of(weight_half.images),
             pretrained=read_weights(pretrained, kind="supernet")[0] if pretrained else None,
             pretrained_file=pretrained,
             seed=int(args.seed),
-            loop=Loop(f"search {stage.run}", stage.checkpoint, stage.logs, stage.params.runtime.progress),
+            loop=Loop(f"search {stage.run}", stage.checkpoint, stage.logs, stage.runtime.progress),
             source=lambda: Source(
                 *(DeviceImages.from_part(load(args.source), device) for load in (load_train, load_test))
             ),
+            cuda_graph=stage.runtime.cuda_graph,
         )
-        result = method(args.method)(task)
+        result = method.search(task, settings)
         with stage.writing() as folder:
-            write_alphas(folder / "alphas.npz", result.alphas, result.hand_made)
+            (folder / FOUND).mkdir()
+            if result.genotype is not None:
+                write_genotype(folder / FOUND, result.genotype)
+            if result.alphas is not None:
+                write_alphas(folder / FOUND, {name: values.numpy() for name, values in result.alphas.items()})
             if result.network is not None:
                 save_weights(
                     folder / "supernet.safetensors", result.network.state_dict(), supernet_config(result.network)

@@ -1,14 +1,16 @@
 """Make the target long-tailed and cut it into the two halves of the search."""
 
 from tailnas.data.dataset import load_train
-from tailnas.data.splits import long_tailed_split, write_split
-from tailnas.stage import Stage, arguments, main
+from tailnas.data.split_file import write_split
+from tailnas.foundation.stage import Stage, arguments, main
+from tailnas.split.long_tail import long_tailed_split
+from tailnas.split.settings import Split
 
 
 def run() -> None:
     args = arguments(__doc__, "imbalance_factor", "seed", inputs=("data",))
     with Stage("split", args) as stage:
-        settings = stage.section("split")
+        settings = stage.section("split", Split)
         train = load_train(args.data)
         split = long_tailed_split(
             train.labels,

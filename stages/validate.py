@@ -1,31 +1,20 @@
-"""Check the whole of params.yaml before anything else runs."""
+"""Check the whole of params.yaml before anything else runs; with --check nothing is written."""
 
 import os
+import sys
 from pathlib import Path
 
-from tailnas.data.sources import source
-from tailnas.data.splits import planned_counts
-from tailnas.params import Params, load_params
-from tailnas.stage import main
+from tailnas.foundation.stage import main
+from tailnas.validate.feasible import require_feasible
+from tailnas.validate.parameters import load_params
 
 OUTPUT = Path("data/params.ok")
 
 
-def check(params: Params) -> None:
-    """What the types of the parameters cannot see: whether the data can be split as asked. Raises UserError."""
-    source(params.data.source.kind).train_counts(params.data.source)
-    target = source(params.data.target.kind)
-    available, names = target.train_counts(params.data.target), target.class_names(params.data.target)
-    if available is None:
-        return
-    split = params.split
-    for factor in params.study.imbalance_factors:
-        for seed in params.study.seeds:
-            planned_counts(available, factor, split.profile, split.class_order, split.n_max, seed, names)
-
-
 def run() -> None:
-    check(load_params())
+    require_feasible(load_params())
+    if sys.argv[1:] == ["--check"]:
+        return
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     temporary = OUTPUT.with_name(f".{OUTPUT.name}.{os.getpid()}.tmp")
     temporary.write_text("params.yaml is valid\n")

@@ -7,31 +7,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tailnas.data.splits import class_counts as class_counts
-    from tailnas.imbalance.losses import class_balanced_weights as class_balanced_weights
-    from tailnas.imbalance.losses import ldam_margins as ldam_margins
+    from tailnas.genotype.genotype import DARTS_V1 as DARTS_V1
+    from tailnas.genotype.genotype import DARTS_V2 as DARTS_V2
+    from tailnas.genotype.genotype import Genotype as Genotype
+    from tailnas.genotype.genotype import derive_genotype as derive_genotype
+    from tailnas.imbalance.class_weights import class_balanced_weights as class_balanced_weights
     from tailnas.imbalance.mixing import mixing_ratio as mixing_ratio
     from tailnas.imbalance.samplers import reversed_class_probabilities as reversed_class_probabilities
-    from tailnas.search.schedules import architecture_learning_rates as architecture_learning_rates
-    from tailnas.space.genotype import DARTS_V1 as DARTS_V1
-    from tailnas.space.genotype import DARTS_V2 as DARTS_V2
-    from tailnas.space.genotype import Genotype as Genotype
-    from tailnas.space.genotype import derive_genotype as derive_genotype
+    from tailnas.losses.ldam import ldam_margins as ldam_margins
+    from tailnas.search.architecture_rates import architecture_learning_rates as architecture_learning_rates
     from tailnas.space.network import Network as Network
     from tailnas.space.network import load_model as load_model
     from tailnas.space.supernet import SuperNet as SuperNet
+    from tailnas.split.long_tail import class_counts as class_counts
 
 _HOME = {
-    "class_counts": "tailnas.data.splits",
-    "class_balanced_weights": "tailnas.imbalance.losses",
-    "ldam_margins": "tailnas.imbalance.losses",
+    "class_counts": "tailnas.split.long_tail",
+    "class_balanced_weights": "tailnas.imbalance.class_weights",
+    "ldam_margins": "tailnas.losses.ldam",
     "reversed_class_probabilities": "tailnas.imbalance.samplers",
     "mixing_ratio": "tailnas.imbalance.mixing",
-    "architecture_learning_rates": "tailnas.search.schedules",
-    "derive_genotype": "tailnas.space.genotype",
-    "Genotype": "tailnas.space.genotype",
-    "DARTS_V1": "tailnas.space.genotype",
-    "DARTS_V2": "tailnas.space.genotype",
+    "architecture_learning_rates": "tailnas.search.architecture_rates",
+    "derive_genotype": "tailnas.genotype.genotype",
+    "Genotype": "tailnas.genotype.genotype",
+    "DARTS_V1": "tailnas.genotype.genotype",
+    "DARTS_V2": "tailnas.genotype.genotype",
     "SuperNet": "tailnas.space.supernet",
     "Network": "tailnas.space.network",
     "load_model": "tailnas.space.network",

@@ -21,16 +21,16 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from tailnas.data.dataset import META_FILE
-from tailnas.errors import UserError
-from tailnas.params import Params, load_params
-from tailnas.stage import STATE_FOLDER, Stage
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.stage import STATE_FOLDER, Stage
+from tailnas.validate.parameters import Params, load_params
 from workflow.jobs import STAMPS, Job, jobs
 from workflow.session import exclusive
 
 NAMES = {
     "data/splits": r"if[0-9.e+]+-seed[0-9]+",
     "results/pretrain": r"seed[0-9]+",
-    "results/runs": r"[a-z0-9_]+-if[0-9.e+]+-seed[0-9]+",
+    "results/runs": r"[a-z0-9_]+-(if)?[0-9.e+]+-(seed)?[0-9]+",
 }
 """Folders whose entries each belong to one split, seed or run, and the names that stages give there."""
 
@@ -55,8 +55,12 @@ def obsolete_results(outputs: Iterable[str], params: Params) -> Iterator[Path]:
 
 def _is_source(folder: Path, params: Params) -> bool:
     """Whether the study's data come from this folder or from inside it."""
-    given = [getattr(data, key, None) for data in (params.data.source, params.data.target) for key in ("path", "root")]
-    return any(Path(path).resolve().is_relative_to(folder.resolve()) for path in given if path is not None)
+    given = [
+        getattr(data.settings, key)
+        for data in (params.data.source, params.data.target)
+        for key in data.settings.local_paths
+    ]
+    return any(Path(path).expanduser().resolve().is_relative_to(folder.resolve()) for path in given if path)
 
 
 def obsolete_checkpoints(present: Iterable[Job]) -> Iterator[Path]:

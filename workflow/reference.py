@@ -1,33 +1,36 @@
-"""Write what is generated from the parameters' types: `python -m workflow.reference`.
+"""Write what is generated from the settings' types and dvc.yaml: `python -m workflow.reference`.
 
-docs/parameters.md is the reference of params.yaml, docs/params.schema.json is what editors complete and check from.
+docs/parameters.md is the reference of params.yaml, docs/params.schema.json is what editors complete and check from,
+docs/staleness.md says what makes which stage stale.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tailnas.params import json_schema, read_yaml
+from tailnas.foundation.yaml_file import read_yaml
+from tailnas.validate.messages import Node, choices, resolve
+from tailnas.validate.parameters import json_schema
+from tailnas.validate.presets import DEFAULT, preset_file
+from workflow import staleness
 
 REFERENCE = Path("docs/parameters.md")
 SCHEMA = Path("docs/params.schema.json")
 
-Node = dict[str, Any]
-"""A node of the JSON schema, references resolved."""
-
 HEAD = """\
 # Parameters
 
-<!-- Written by `make docs` from tailnas/params.py, params.yaml and dvc.yaml. Do not edit. -->
+<!-- Written by `make docs` from the settings' types, presets/default.yaml and dvc.yaml. Do not edit. -->
 
 `params.yaml` holds every parameter; none has a default in the code. The column *default* is what the committed
-`params.yaml` says. A section's stages are those whose results depend on it: a change reruns them and what follows them.
-`validate` reads all of it first, and a mistake is one line with the key, the value and what is allowed.
+`params.yaml` says. A change reruns the stages that a section names, and what follows them. `validate` reads all of it
+first, and a mistake is one line with the key, the value and what is allowed.
 
-Change one for good by editing `params.yaml`, or for one run with `dvc exp run -S search.epochs=50`.
+Change one for good by editing `params.yaml`, or for one run with `dvc exp run -S search.training.epochs=50`.
 Section numbers in the text are those of [methods.md](methods.md).
 """
 
@@ -45,124 +48,154 @@ TYPES = {"integer": "integer", "number": "number", "boolean": "boolean", "string
 
 
 def reference() -> dict[Path, str]:
-    """The generated files and their content. Reads params.yaml and dvc.yaml in the working directory."""
-    return {REFERENCE: _reference(), SCHEMA: json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"}
+    """The generated files and their content. Reads presets/ and dvc.yaml in the working directory."""
+    return {
+        REFERENCE: _Reference().text(),
+        SCHEMA: json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n",
+        staleness.DOCUMENT: staleness.table(),
+    }
 
 
-def _reference() -> str:
-    schema, values = json_schema(), read_yaml(Path("params.yaml"))
-    stages = read_yaml(Path("dvc.yaml"))["stages"]
-    text = [HEAD]
-    for name, raw in schema["properties"].items():
-        section = _resolved(raw, schema)
-        text.append(f"## {name}\n\n{section.get('description', '')}\n\n{_readers(name, stages)}\n")
-        text += _tables(name, section, values.get(name), schema)
-    return "\n".join(text)
+class _Reference:
+    """docs/parameters.md."""
 
+    def __init__(self) -> None:
+        self.schema = json_schema()
+        self.printed: dict[str, str] = {}
+        self.values = read_yaml(preset_file(DEFAULT))
+        stages = read_yaml(Path("dvc.yaml"))["stages"]
+        self.stages = {name: document.get("do", document) for name, document in stages.items()}
 
-def _readers(section: str, stages: dict[str, Any]) -> str:
-    """Which stages of dvc.yaml list the section, or keys of it, among their params, or multiply over it."""
-    documents = {name: document.get("do", document) for name, document in stages.items()}
-    listing = [
-        f"`{name}`"
-        for name, document in documents.items()
-        if any(key.split(".")[0] == section for key in document.get("params", []))
-    ]
-    multiplied = [
-        f"`{name}`"
-        for name, document in documents.items()
-        if any(str(values).startswith(f"${{{section}.") for values in document.get("matrix", {}).values())
-    ]
-    text = f"Stages: {', '.join(listing) if listing else 'none but `validate`'}."
-    if multiplied:
-        text += f" Of {', '.join(multiplied)} there is one for each entry that it concerns."
-    return text
+    def text(self) -> str:
+        sections = (self._section(key, node, self.values[key], 2) for key, node in self._fields(self.schema))
+        return "\n".join([HEAD, *(line for section in sections for line in section)])
 
+    def _fields(self, node: Node) -> Iterator[tuple[str, Node]]:
+        yield from ((key, resolve(raw, self.schema)) for key, raw in node["properties"].items())
 
-def _tables(key: str, section: Node, values: Any, schema: Node) -> Iterator[str]:
-    """The table of a section, and one for each kind of a field that comes in several."""
-    rows, sections = [], []
-    for name, raw in section["properties"].items():
-        node = _resolved(raw, schema)
-        value = values.get(name, "") if isinstance(values, dict) else ""
+    def _section(self, key: str, node: Node, value: Any, level: int) -> Iterator[str]:
+        """The heading of a section, its description, its table, and the sections below it."""
+        yield f"{'#' * level} {key}\n"
+        described = " ".join(node.get("description", "").split())
+        yield f"{described} {self._readers(key)}".strip() + "\n"
+        same = json.dumps({name: part for name, part in node.items() if name not in ("description", "title")})
+        first = self.printed.setdefault(same, key)
+        if first != key and node.get("properties") != {}:
+            yield f"The keys of {first}" + (f"; default: `{json.dumps(value)}`" if value else "") + ".\n"
+            return
         if "discriminator" in node:
-            sections.append((f"{key}.{name}", node, value))
-            kinds = ", ".join(f"`{kind}`" for kind in node["discriminator"]["mapping"])
-            by_kind = node["discriminator"]["propertyName"]
-            rows.append((f"`{name}`", "section", f"keys by `{by_kind}`: {kinds}", "", node.get("description", "")))
-        elif node.get("type") == "object":
-            sections.append((f"{key}.{name}", node, value))
-            rows.append((f"`{name}`", "section", "see below", "", node.get("description", "")))
+            yield from self._kinds(key, node, value)
         else:
-            meaning = node.get("description", "Says which of these it is." if "const" in node else "")
-            rows.append((f"`{name}`", _types(node, schema), _allowed(node, schema), _code(value), meaning))
-    yield _table(rows)
-    yield from _nested(sections, schema)
+            yield from self._table(key, node, value, "")
+        for name, below in self._sections_below(node):
+            own = value.get(name) if isinstance(value, dict) else None
+            yield from self._section(f"{key}.{name}", below, own, min(level + 1, 4))
+
+    def _kinds(self, key: str, node: Node, value: Any) -> Iterator[str]:
+        """A table for each kind of a section, or for several that have the same keys."""
+        by = node["discriminator"]["propertyName"]
+        kinds: dict[str, list[str]] = {}
+        branches = choices(node, self.schema)
+        for name, branch in branches.items():
+            own = {**branch, "title": "", "properties": {k: v for k, v in branch["properties"].items() if k != by}}
+            kinds.setdefault(json.dumps(own), []).append(name)
+        for names in kinds.values():
+            branch = branches[names[0]]
+            chosen = value if isinstance(value, dict) and value.get(by) in names else {}
+            meaning = [branch.get("description", ""), branch["properties"][by].get("description", "")]
+            yield f"**{by}: {', '.join(names)}.** {' '.join(' '.join(meaning).split())}\n"
+            yield from self._table(key, branch, chosen, by)
+
+    def _sections_below(self, node: Node) -> Iterator[tuple[str, Node]]:
+        """Sections of a section, each once however many of its kinds have it."""
+        found: dict[str, Node] = {}
+        for branch in choices(node, self.schema).values() if "discriminator" in node else [node]:
+            for name, field in self._fields(branch):
+                section = self._as_section(field)
+                if section is not None:
+                    found.setdefault(name, section)
+        yield from found.items()
+
+    def _as_section(self, node: Node) -> Node | None:
+        """The section that a field holds, null or not; None where it holds a plain value."""
+        if node.get("type") == "object" or "discriminator" in node:
+            return node
+        objects = [branch for branch in self._branches(node) if branch.get("type") == "object"]
+        return {**objects[0], "description": node["description"]} if objects else None
+
+    def _table(self, key: str, node: Node, values: Any, by: str) -> Iterator[str]:
+        rows = []
+        for name, field in self._fields(node):
+            if name == by:
+                continue
+            value = values.get(name, "") if isinstance(values, dict) else ""
+            if self._as_section(field) is not None:
+                null = " or null" if any(branch.get("type") == "null" for branch in self._branches(field)) else ""
+                shown = "`null`" if value is None else ""
+                rows.append((f"`{name}`", f"section{null}", f"see {key}.{name}", shown, field.get("description", "")))
+            else:
+                meaning = field.get("description", "")
+                rows.append((f"`{name}`", self._types(field), self._allowed(field), _code(value), meaning))
+        if rows:
+            lines = ["| key | type | allowed | default | meaning |", "|---|---|---|---|---|"]
+            lines += [
+                f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in row)} |" for row in rows
+            ]
+            yield "\n".join(lines) + "\n"
+
+    def _readers(self, key: str) -> str:
+        """Which stages of dvc.yaml list the section among their params, or multiply over it."""
+        listed, multiplied = [], []
+        for name, document in self.stages.items():
+            params = [re.sub(r"\$\{[^}]*\}", "*", declared) for declared in document.get("params", [])]
+            if any(_covers(declared, key) for declared in params):
+                listed.append(f"`{name}`")
+            if any(str(values).startswith(f"${{{key}.") for values in document.get("matrix", {}).values()):
+                multiplied.append(f"`{name}`")
+        if "." not in key and not listed and not multiplied:
+            inside = any(
+                declared.startswith(f"{key}.") for doc in self.stages.values() for declared in doc.get("params", [])
+            )
+            return "" if inside else "No stage depends on it but `validate`."
+        text = f"Stages: {', '.join(listed)}." if listed else ""
+        if multiplied:
+            text += f" There is one {', '.join(multiplied)} for each entry that it concerns."
+        return text
+
+    def _types(self, node: Node) -> str:
+        if branches := self._branches(node):
+            return " or ".join(dict.fromkeys(map(self._types, branches)))
+        if node.get("type") == "array":
+            return f"list of {self._types(resolve(node['items'], self.schema))}"
+        return TYPES.get(node.get("type", ""), "text or number")
+
+    def _allowed(self, node: Node) -> str:
+        if branches := self._branches(node):
+            return " or ".join(dict.fromkeys(map(self._allowed, branches)))
+        if "const" in node:
+            return _code(node["const"])
+        if "enum" in node:
+            return ", ".join(map(_code, node["enum"]))
+        if node.get("type") == "array":
+            entries = self._allowed(resolve(node["items"], self.schema))
+            least, most = node.get("minItems", 0), node.get("maxItems")
+            size = f"{least}" if least == most else f"{least} or more"
+            different = " different" if node.get("uniqueItems") else ""
+            return f"{size}{different}, each {entries}"
+        if node.get("type") == "boolean":
+            return "`true`, `false`"
+        if node.get("type") == "null":
+            return "`null`"
+        return ", ".join(text.format(node[name]) for name, text in BOUNDS.items() if name in node) or "any"
+
+    def _branches(self, node: Node) -> list[Node]:
+        return [resolve(branch, self.schema) for branch in node.get("anyOf", [])]
 
 
-def _nested(sections: list[tuple[str, Node, Any]], schema: Node) -> Iterator[str]:
-    """What lies below a table: sections of their own, and kinds, each once however many fields may be of it."""
-    kinds: dict[tuple[str, str], list[tuple[str, Any]]] = {}
-    for key, node, value in sections:
-        if "discriminator" not in node:
-            yield f"### {key}\n\n{node.get('description', '')}\n"
-            yield from _tables(key, node, value, schema)
-            continue
-        for kind, target in node["discriminator"]["mapping"].items():
-            chosen = isinstance(value, dict) and value.get(node["discriminator"]["propertyName"]) == kind
-            kinds.setdefault((kind, target), []).append((key, value if chosen else None))
-    for (kind, target), places in kinds.items():
-        node = _resolved({"$ref": target}, schema)
-        where = " or ".join(f"`{key}`" for key, _ in places)
-        yield f"### kind: {kind}\n\nFor {where}. {node.get('description', '')}\n"
-        yield from _tables(kind, node, next((value for _, value in places if value), None), schema)
-
-
-def _table(rows: Iterable[tuple[str, ...]]) -> str:
-    lines = ["| key | type | allowed | default | meaning |", "|---|---|---|---|---|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _types(node: Node, schema: Node) -> str:
-    branches = _branches(node, schema)
-    if branches:
-        return " or ".join(dict.fromkeys(_types(branch, schema) for branch in branches))
-    if node.get("type") == "array":
-        return f"list of {_types(_resolved(node['items'], schema), schema)}"
-    return TYPES.get(node.get("type", ""), "text or number")
-
-
-def _allowed(node: Node, schema: Node) -> str:
-    branches = _branches(node, schema)
-    if branches:
-        return " or ".join(dict.fromkeys(_allowed(branch, schema) for branch in branches))
-    if "const" in node:
-        return _code(node["const"])
-    if "enum" in node:
-        return ", ".join(map(_code, node["enum"]))
-    if node.get("type") == "array":
-        entries = _allowed(_resolved(node["items"], schema), schema)
-        least, most = node.get("minItems", 0), node.get("maxItems")
-        size = f"{least}" if least == most else f"{least} or more"
-        different = " different" if node.get("uniqueItems") else ""
-        return f"{size}{different}, each {entries}"
-    if node.get("type") == "boolean":
-        return "`true`, `false`"
-    if node.get("type") == "null":
-        return "`null`"
-    return ", ".join(text.format(node[name]) for name, text in BOUNDS.items() if name in node) or "any"
-
-
-def _branches(node: Node, schema: Node) -> list[Node]:
-    branches: list[Node] = node.get("anyOf") or node.get("oneOf") or []
-    return [_resolved(branch, schema) for branch in branches]
-
-
-def _resolved(node: Node, schema: Node) -> Node:
-    if "$ref" not in node:
-        return node
-    return {**schema["$defs"][node["$ref"].rsplit("/", 1)[1]], **{k: v for k, v in node.items() if k != "$ref"}}
+def _covers(declared: str, key: str) -> bool:
+    """Whether params entry `declared`, in which * stands for any one name, is `key` or a section that holds it."""
+    pattern = re.escape(declared).replace(r"\*", r"[^.]+")
+    return re.fullmatch(rf"{pattern}(\..*)?", key) is not None
 
 
 def _code(value: Any) -> str:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import IO, NoReturn
 
 import psutil
-from dvc.exceptions import DvcException
+from dvc.exceptions import DvcException, ReproductionError
 from dvc.repo import Repo
 from dvc.rwlock import _edit_rwlock
 
-from stages.validate import check
-from tailnas.errors import UserError
-from tailnas.params import load_params
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.yaml_file import read_yaml
 from workflow.jobs import VALIDATE, Job, jobs
 
+PARAMS = Path("params.yaml")
 STATE = Path(".tailnas")
 STAGE_LOCKS = Path(".dvc/tmp/locks")
 
@@ -36,28 +37,36 @@ def exclusive() -> IO[str]:
 
 
 def plan(*, run: bool) -> tuple[list[Job], int]:
-    """The jobs of the pipeline under the present params.yaml, which is checked first, and the threads of each.
+    """The jobs of the pipeline under the present params.yaml, and the threads of each.
 
-    run: also wait for jobs of an earlier Snakemake, drop the locks of dead processes, and have DVC record that
-    params.yaml was checked. A mistake in the parameters ends the process with one line and status 1.
+    params.yaml is checked first if it or the code changed since DVC recorded that it was valid. run: also wait for jobs
+    of an earlier Snakemake, drop the locks of dead processes, and have DVC record the check. A mistake in the
+    parameters ends the process with one line and status 1.
     """
-    try:
-        params = load_params()
-        check(params)
-    except UserError as error:
-        _stop(str(error))
     STAGE_LOCKS.mkdir(parents=True, exist_ok=True)
     if run:
         wait_for_orphans()
-    logging.getLogger("dvc").setLevel(logging.ERROR)
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
         with Repo(".", _wait_for_lock=True) as repo:
             if run:
                 drop_dead_locks(repo)
                 repo.reproduce(VALIDATE, single_item=True)
-            return list(jobs(repo, gpus=params.runtime.device != "cpu")), params.runtime.threads
-    except DvcException as error:
+            elif any(stage.status() for stage in repo.stage.collect(VALIDATE)):
+                _check()
+            runtime = read_yaml(PARAMS)["runtime"]
+            return list(jobs(repo, gpus=runtime["device"] != "cpu")), runtime["threads"]
+    except ReproductionError:
+        os._exit(1)  # the validate stage has said why
+    except (DvcException, UserError) as error:
+        _check()  # DVC stumbles over wrong parameters too, but names no key
         _stop(f"dvc: {error}")
+
+
+def _check() -> None:
+    """Ends the process where params.yaml is not valid, which the check says in its own words."""
+    if subprocess.run([sys.executable, "-m", "stages.validate", "--check"], check=False).returncode:
+        os._exit(1)
 
 
 def wait_for_orphans() -> None:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import yaml
 
-from tailnas.errors import UserError
-from tailnas.params import load_params, read_yaml
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.yaml_file import read_yaml
+from tailnas.validate.parameters import Params, load_params
 
 OUTPUTS = ("data/raw", "data/splits", "results")
 PARAMS = Path("params.yaml")
@@ -46,16 +47,16 @@ def differences(here: dict[str, str], there: dict[str, str]) -> list[str]:
     return lines + [f"{name}: is missing in the second run" for name in surplus]
 
 
-def copy_project(names: Iterable[str], copy: Path) -> None:
+def copy_project(names: Iterable[str], params: Params, copy: Path) -> None:
     """The files `names` of the working folder, and its parameters, whose local folders are named from the root."""
     for name in names:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(name, copy / name)
     document = read_yaml(PARAMS)
-    for role in ("source", "target"):
-        for key in {"path", "root"} & set(document["data"][role]):
+    for role, data in {"source": params.data.source, "target": params.data.target}.items():
+        for key in data.settings.local_paths:
             if document["data"][role][key] is not None:
-                document["data"][role][key] = str(Path(document["data"][role][key]).resolve())
+                document["data"][role][key] = str(Path(document["data"][role][key]).expanduser().resolve())
     (copy / PARAMS).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     (copy / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
 
@@ -72,7 +73,7 @@ def project_files() -> list[str]:
 
 def verify() -> list[str]:
     """The differences between what is here and what a second run gives. Raises UserError where it cannot tell."""
-    load_params()
+    params = load_params()
     here = digests(Path())
     if not any(name.startswith("results/") for name in here):
         raise UserError("results: nothing to compare; allowed: results of this study, as `make repro` computes them")
@@ -80,7 +81,7 @@ def verify() -> list[str]:
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     with tempfile.TemporaryDirectory(prefix="tailnas-verify-") as folder:
         copy = Path(folder) / "copy"
-        copy_project(files, copy)
+        copy_project(files, params, copy)
         if subprocess.run(["dvc", "repro"], cwd=copy, env={**os.environ, "PATH": programs}, check=False).returncode:
             raise UserError("dvc repro: failed in the copy, see above; allowed: a study that computes from nothing")
         there = digests(copy)

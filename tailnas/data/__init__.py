@@ -1,1 +1,1 @@
-"""Image data: sources, storage, long-tailed splits and batches that live on the device."""
+"""Data sets and splits in files."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from tailnas.data.npy import read_npy, write_npy
-from tailnas.errors import UserError
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.settings import Count, Section, first_mistake
 
 META_FILE = "meta.json"
-META_KEYS = ("name", "kind", "classes", "image_size", "channels", "train_counts")
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,14 @@ class Dataset:
         return Part(self.test_images, self.test_labels, self.classes)
 
 
-@dataclass(frozen=True)
-class Meta:
+class Meta(Section):
     """What meta.json says: names, image shape and the training images of each class."""
 
     name: str
     kind: str
     classes: tuple[str, ...]
-    image_size: int
-    channels: int
+    image_size: Count
+    channels: Count
     train_counts: tuple[int, ...]
 
 
@@ -71,15 +70,17 @@ def save(dataset: Dataset, folder: Path) -> None:
     write_npy(folder / "train_labels.npy", dataset.train_labels)
     write_npy(folder / "test_images.npy", dataset.test_images)
     write_npy(folder / "test_labels.npy", dataset.test_labels)
-    meta = {
-        "name": dataset.name,
-        "kind": dataset.kind,
-        "classes": list(dataset.classes),
-        "image_size": dataset.train_images.shape[-1],
-        "channels": dataset.train_images.shape[1],
-        "train_counts": dataset.train.counts.tolist(),
-    }
-    (folder / META_FILE).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _, channels, image_size, _ = dataset.train_images.shape
+    meta = Meta(
+        name=dataset.name,
+        kind=dataset.kind,
+        classes=dataset.classes,
+        image_size=image_size,
+        channels=channels,
+        train_counts=tuple(dataset.train.counts.tolist()),
+    )
+    text = json.dumps(meta.model_dump(), indent=1, ensure_ascii=False) + "\n"
+    (folder / META_FILE).write_text(text, encoding="utf-8")
 
 
 def load_train(folder: Path) -> Part:
@@ -88,7 +89,7 @@ def load_train(folder: Path) -> Part:
     part = _load_part(folder, "train", meta)
     if part.counts.tolist() != list(meta.train_counts):
         raise UserError(
-            f"{folder / 'train_labels.npy'}: {part.counts.tolist()} images a class; "
+            f"{folder / 'train_labels.npy'}: {part.counts.tolist()} images per class; "
             f"allowed: {list(meta.train_counts)}, as in {META_FILE}"
         )
     return part
@@ -112,46 +113,11 @@ def _load_part(folder: Path, part: str, meta: Meta) -> Part:
 
 
 def load_meta(folder: Path) -> Meta:
-    """Read and check meta.json. Raises UserError naming the file and the key."""
+    """Read meta.json. Raises UserError naming the file and the key."""
     path = folder / META_FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return Meta.model_validate_json(path.read_text(encoding="utf-8", errors="replace"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the fetch stage") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(found, dict) or set(found) != set(META_KEYS):
-        keys = sorted(found) if isinstance(found, dict) else type(found).__name__
-        raise UserError(f"{path}: holds {keys}; allowed: an object with the keys {', '.join(META_KEYS)}")
-    for key in ("name", "kind"):
-        _require(path, found, key, isinstance(found[key], str), "a text")
-    classes = found["classes"]
-    named = isinstance(classes, list) and len(classes) >= 2 and all(isinstance(name, str) for name in classes)
-    _require(path, found, "classes", named and len(set(classes)) == len(classes), "two or more different names")
-    _require(path, found, "image_size", _is_whole(found["image_size"], 1), "a whole number from 1")
-    _require(path, found, "channels", _is_whole(found["channels"], 1), "a whole number from 1")
-    counts = found["train_counts"]
-    counted = isinstance(counts, list) and len(counts) == len(classes) and all(_is_whole(n, 0) for n in counts)
-    _require(path, found, "train_counts", counted, f"{len(classes)} whole numbers from 0, one for each class")
-    return Meta(
-        found["name"],
-        found["kind"],
-        tuple(classes),
-        found["image_size"],
-        found["channels"],
-        tuple(found["train_counts"]),
-    )
-
-
-def _require(path: Path, found: dict[str, Any], key: str, good: bool, allowed: str) -> None:
-    if not good:
-        raise UserError(f"{path}: {key}: {_short(found[key])} is not allowed; allowed: {allowed}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _is_whole(value: Any, at_least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+        raise UserError(f"{path}: no such file; allowed: the object that the fetch stage writes") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_mistake(error)}; allowed: the object that the fetch stage writes") from None

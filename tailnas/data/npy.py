@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailnas.errors import UserError
+from tailnas.foundation.errors import UserError
 
 
 def write_npy(path: Path, array: NDArray[Any]) -> None:
@@ -24,25 +24,16 @@ def read_npy(path: Path, dtype: np.dtype[Any], shape: tuple[int | None, ...]) ->
     holds is refused before memory is taken.
     """
     try:
-        with path.open("rb") as file:
-            if file.read(6) != b"\x93NUMPY":
-                raise ValueError("it does not start like one")
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file; allowed: a .npy array") from None
     except Exception as error:  # damaged headers raise nearly anything, from EOFError to tokenize.TokenError
-        raise UserError(f"{path}: cannot be read as a whole .npy array ({_one_line(error)})") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be read ({reason}); allowed: a whole .npy array") from None
     fits = mapped.ndim == len(shape) and all(
         (size >= 1) if wanted is None else (size == wanted) for size, wanted in zip(mapped.shape, shape, strict=False)
     )
     if mapped.dtype != dtype or not fits:
         wanted = ", ".join("N" if size is None else str(size) for size in shape)
         raise UserError(f"{path}: {mapped.dtype} {mapped.shape}; allowed: {dtype} ({wanted}{',' * (len(shape) == 1)})")
-    surplus = path.stat().st_size - mapped.offset - mapped.nbytes
-    if surplus:
-        raise UserError(f"{path}: {surplus} byte(s) after the array's end; allowed: none")
     return np.array(mapped, order="C")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

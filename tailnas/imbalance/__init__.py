@@ -1,1 +1,1 @@
-"""What counters class imbalance: samplers, re-weighted losses and head adaptation."""
+"""What counters class imbalance in every stage: samplers, class weights, mixing ratios, balanced accuracy."""

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 
-def balanced_accuracy(predictions: Tensor, labels: Tensor, num_classes: int) -> float:
-    """Mean recall over the classes that `labels` holds. predictions, labels: int64 (N,) on one device."""
+def balanced_accuracy(labels: Tensor, predictions: Tensor, num_classes: int) -> float:
+    """Mean recall over the classes that `labels` holds. labels, predictions: int64 (N,) on one device."""
     total = torch.bincount(labels, minlength=num_classes)
     hit = torch.bincount(labels[predictions == labels], minlength=num_classes)
     present = total > 0

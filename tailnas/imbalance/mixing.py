@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from tailnas.imbalance.settings import ConstantRatio, MovingRatio
+
 
 def cosine(t: float) -> float:
     """Half a cosine wave from 1 at t = 0 to 0 at t = 1."""
@@ -46,6 +48,12 @@ def mixing_ratio(schedule: str, t: float, *, m: float = 0.5) -> float:
 def epoch_time(epoch: int, epochs: int, at: str) -> float:
     """t of an epoch (from 0): `midpoint` (epoch + 1/2)/epochs, or `start` epoch/epochs as BBN counts."""
     return (epoch + (0.5 if at == "midpoint" else 0.0)) / epochs
+
+
+def epoch_ratio(settings: MovingRatio | ConstantRatio, epoch: int, epochs: int) -> float:
+    """mu of an epoch (from 0)."""
+    m = settings.ratio if isinstance(settings, ConstantRatio) else 0.5
+    return mixing_ratio(settings.schedule, epoch_time(epoch, epochs, settings.time), m=m)
 
 
 def check_unit(name: str, value: float) -> None:

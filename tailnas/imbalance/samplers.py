@@ -36,10 +36,10 @@ def class_probabilities(kind: str, counts: Sequence[int] | Tensor) -> Tensor:
     counts: images of each class (K,). Raises ValueError for an unknown kind or a class without images.
     """
     if kind not in _CLASS_WEIGHTS:
-        raise ValueError(f"sampler: {kind!r} is not known; allowed: {', '.join(_CLASS_WEIGHTS)}")
+        raise ValueError(f"sampler: {kind!r}; allowed: {', '.join(_CLASS_WEIGHTS)}")
     sizes = torch.as_tensor(counts).to("cpu", torch.float64)
     if sizes.ndim != 1 or not len(sizes) or not bool(torch.isfinite(sizes).all()) or bool((sizes < 1).any()):
-        raise ValueError(f"counts: {sizes.tolist()} is not allowed; allowed: at least one image in each class")
+        raise ValueError(f"counts: {sizes.tolist()}; allowed: at least one image in each class")
     weights = _CLASS_WEIGHTS[kind](sizes)
     return weights / weights.sum()
 
@@ -74,9 +74,7 @@ class InstanceSampler:
     def epoch(self, steps: int, batch_size: int) -> Tensor:
         _check_request(steps, batch_size)
         if batch_size > self.size:
-            raise ValueError(
-                f"batch_size: {batch_size} is not allowed; allowed: 1 to {self.size}, the images there are"
-            )
+            raise ValueError(f"batch_size: {batch_size}; allowed: 1 to {self.size}, the images there are")
         batches: list[Tensor] = []
         missing = steps
         while missing:
@@ -140,7 +138,7 @@ class ProgressivelyBalancedSampler(ClassSampler):
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
         if not 0 <= epoch <= epochs or epochs < 1:
-            raise ValueError(f"epoch: {epoch} of {epochs} is not allowed; allowed: 0 to {epochs}")
+            raise ValueError(f"epoch: {epoch} of {epochs}; allowed: 0 to {epochs}")
         t = epoch / epochs
         start, end = (class_probabilities(kind, self.counts) for kind in ("instance", "class_balanced"))
         self.probabilities = (1 - t) * start + t * end
@@ -169,14 +167,14 @@ SAMPLERS: dict[str, Callable[[ArrayLike | Tensor, int, torch.Generator], Sampler
 def make_sampler(name: str, labels: ArrayLike | Tensor, num_classes: int, generator: torch.Generator) -> Sampler:
     """The sampler `name` over images with these labels (N,); `generator` lives on the CPU and is the sampler's own."""
     if name not in SAMPLERS:
-        raise ValueError(f"sampler: {name!r} is not known; allowed: {', '.join(SAMPLERS)}")
+        raise ValueError(f"sampler: {name!r}; allowed: {', '.join(SAMPLERS)}")
     return SAMPLERS[name](labels, num_classes, generator)
 
 
 def _checked_labels(labels: ArrayLike | Tensor, num_classes: int) -> Tensor:
     known = torch.as_tensor(labels).cpu()
     if known.ndim != 1 or not len(known) or known.is_floating_point() or known.dtype == torch.bool:
-        raise ValueError(f"labels: {known.dtype} {tuple(known.shape)} is not allowed; allowed: integers (N,), N >= 1")
+        raise ValueError(f"labels: {known.dtype} {tuple(known.shape)}; allowed: integers (N,), N >= 1")
     if int(known.min()) < 0 or int(known.max()) >= num_classes:
         raise ValueError(f"labels: {int(known.min())} to {int(known.max())}; allowed: 0 to {num_classes - 1}")
     return known.long()
@@ -184,4 +182,4 @@ def _checked_labels(labels: ArrayLike | Tensor, num_classes: int) -> Tensor:
 
 def _check_request(steps: int, batch_size: int) -> None:
     if steps < 1 or batch_size < 1:
-        raise ValueError(f"steps, batch_size: {steps}, {batch_size} is not allowed; allowed: from 1")
+        raise ValueError(f"steps, batch_size: {steps}, {batch_size}; allowed: from 1")

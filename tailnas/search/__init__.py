@@ -1,1 +1,1 @@
-"""Bilevel and two-branch architecture search."""
+"""Searches: by gradient, and by ranking; the methods themselves are the files of tailnas/methods."""

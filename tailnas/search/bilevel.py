@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from tailnas.data.split_file import Half
 from tailnas.search.architecture_gradient import first_order, second_order
-from tailnas.search.objective import Batch, Half, Objective
+from tailnas.search.objective import Batch, Objective
+from tailnas.search.settings import Bilevel as BilevelSettings
 from tailnas.space.supernet import frozen_running_statistics
-
-if TYPE_CHECKING:
-    from tailnas.params import Search
+from tailnas.training.settings import NetworkTraining
 
 BACKBONE_COMPONENTS = ("normal", "reduce")
 
@@ -28,10 +28,16 @@ class Bilevel:
     alphas: leaf tensors (14, 8) on the network's device, moved in place.
     """
 
-    def __init__(self, objective: Objective, alphas: Mapping[str, Tensor], settings: Search) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        alphas: Mapping[str, Tensor],
+        training: NetworkTraining,
+        settings: BilevelSettings,
+    ) -> None:
         self.objective = objective
         self.alphas = dict(alphas)
-        self.settings = settings
+        self.training, self.settings = training, settings
         for values in self.alphas.values():
             values.requires_grad_(True)
         if settings.freeze_backbone:
@@ -46,9 +52,9 @@ class Bilevel:
 
         self.weight_optimiser = torch.optim.SGD(
             self.weights,
-            lr=rate(settings.learning_rate),
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
+            lr=rate(training.learning_rate),
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
             foreach=not on_gpu,
             fused=on_gpu,
         )
@@ -74,7 +80,7 @@ class Bilevel:
             _set_rate(group, alphas[group["name"]], self.weights[0].device)
 
     def step(self, weight_batches: tuple[Batch, ...], architecture_batches: tuple[Batch, ...]) -> dict[str, Tensor]:
-        """One alpha step, then one weight step. Returns the losses, detached and unread: no GPU is waited for."""
+        """One alpha step, then one weight step. Returns the losses, detached; reading them would wait for a GPU."""
         architecture_loss = self.alpha_step(weight_batches, architecture_batches)
         return {"architecture_loss": architecture_loss, **self.weight_step(weight_batches)}
 
@@ -90,14 +96,14 @@ class Bilevel:
                 gradients, loss = first_order(loss_on("architecture", architecture_batches), alphas, self.weights)
             else:
                 gradients, loss = second_order(
-                    loss_on("weights", weight_batches),
+                    loss_on("weight", weight_batches),
                     loss_on("architecture", architecture_batches),
                     alphas,
                     self.weights,
                     learning_rate=self.weight_optimiser.param_groups[0]["lr"],
                     velocities=[self.weight_optimiser.state[w].get("momentum_buffer") for w in self.weights],
-                    momentum=self.settings.momentum,
-                    weight_decay=self.settings.weight_decay,
+                    momentum=self.training.momentum,
+                    weight_decay=self.training.weight_decay,
                 )
         for values, gradient in zip(alphas, gradients, strict=True):
             values.grad = gradient
@@ -111,8 +117,8 @@ class Bilevel:
         gradients = torch.autograd.grad(losses["loss"], self.weights)
         for weight, gradient in zip(self.weights, gradients, strict=True):
             weight.grad = gradient
-        if self.settings.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip, foreach=True)
+        if self.training.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.weights, self.training.gradient_clip, foreach=True)
         self.weight_optimiser.step()
         return {name: loss.detach() for name, loss in losses.items()}
 
@@ -150,5 +156,5 @@ class _TensorState:
 
 
 def mean_losses(steps: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
-    """Means over an epoch's steps of what `Bilevel.step` returned; the one place where a GPU is waited for."""
+    """Means over an epoch's steps of what `Bilevel.step` returned; of a search, this alone waits for a GPU."""
     return {name: float(torch.stack([step[name] for step in steps]).double().mean()) for name in steps[0]}

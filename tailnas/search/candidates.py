@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
+from pydantic import Field, ValidationInfo, field_validator
 
-from tailnas.space.genotype import Genotype
+from tailnas.foundation.settings import Section
+from tailnas.genotype.genotype import Genotype
 from tailnas.space.random_genotype import mutated, random_genotype
 
-if TYPE_CHECKING:
-    from tailnas.params import Search
+CandidateCount = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class RandomDraws(Section):
+    """Candidates are uniform draws."""
+
+    name: Literal["random"]
+    count: CandidateCount = Field(description="Sub-networks that are scored.")
+
+
+class RegularisedEvolution(Section):
+    """Evolution that removes the oldest (1802.01548)."""
+
+    name: Literal["evolution"]
+    count: CandidateCount = Field(description="Sub-networks that are scored.")
+    population: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
+        description="Candidates that may be parents, the youngest ones; as many random ones come first."
+    )
+    tournament: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        description="Candidates drawn from the population for each parent, which is the best of them."
+    )
+
+    @field_validator("population", "tournament")
+    @classmethod
+    def _not_more_than_there_are(cls, value: int, info: ValidationInfo) -> int:
+        of = "count" if info.field_name == "population" else "population"
+        if value > info.data.get(of, value):
+            raise ValueError(f"at most {of} ({info.data[of]})")
+        return value
+
+
+CandidateSource = Annotated[RandomDraws | RegularisedEvolution, Field(discriminator="name")]
 
 
 class Candidates(Protocol):
@@ -38,7 +71,7 @@ class RandomCandidates:
     def tell(self, genotype: Genotype, score: float) -> None:
         self.scored.append((genotype, score))
 
-    def _new(self, draw: Any) -> Genotype:
+    def _new(self, draw: Callable[[], Genotype]) -> Genotype:
         known = {genotype for genotype, _ in self.scored}
         while (genotype := draw()) in known:
             pass
@@ -56,7 +89,7 @@ class RandomCandidates:
 class Evolution(RandomCandidates):
     """Regularised evolution (Real et al., 1802.01548): the best of a tournament has a child, the oldest leaves.
 
-    population: the youngest so many are alive; the first so many are random. tournament: candidates in one.
+    population: candidates that are alive, the youngest ones; as many random ones come first. tournament: its size.
     """
 
     def __init__(self, generator: torch.Generator, population: int, tournament: int) -> None:
@@ -72,8 +105,8 @@ class Evolution(RandomCandidates):
         return self._new(lambda: mutated(parent, self.generator))
 
 
-def make_candidates(settings: Search, generator: torch.Generator) -> Candidates:
-    """The source of candidates that `search.candidate_source` names."""
-    if settings.candidate_source == "evolution":
+def make_candidates(settings: RandomDraws | RegularisedEvolution, generator: torch.Generator) -> Candidates:
+    """The source of candidates that `search.imb_nas.candidates` names."""
+    if isinstance(settings, RegularisedEvolution):
         return Evolution(generator, settings.population, settings.tournament)
     return RandomCandidates(generator)

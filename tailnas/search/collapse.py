@@ -12,15 +12,19 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from tailnas.genotype.genotype import MOVEMENT_OF_NOISE
 from tailnas.search.architecture_gradient import constant
 from tailnas.search.objective import Batch, Objective
-from tailnas.space.genotype import MOVEMENT_OF_NOISE
-from tailnas.space.lowering.choose import LoweringChoice
+from tailnas.space.backends.choose import BackendChoice
 from tailnas.space.supernet import frozen_running_statistics
 from tailnas.training.checkpoint import Row
 
 DEGENERATE_FROM = 0.5
 """Share of skip connections among a cell's 8 operations from which it counts as degenerate (a reading)."""
+PRODUCTS = 20
+"""Hessian-vector products of an eigenvalue, at most."""
+TOLERANCE = 0.01
+"""Share of an eigenvalue below which its change by another product ends the iterations."""
 
 
 def degenerate_cells(genotype: str) -> dict[str, int]:
@@ -44,7 +48,7 @@ def warnings(history: Sequence[Row]) -> list[str]:
     if movement < MOVEMENT_OF_NOISE:
         lines.append(
             f"the softmax weights moved by {movement:.4f} on average, less than {MOVEMENT_OF_NOISE}: this genotype is "
-            "initialisation noise; raise search.architecture_learning_rate or the steps"
+            "initialisation noise; raise search.bilevel.architecture_learning_rate or the steps"
         )
     return lines
 
@@ -56,9 +60,9 @@ def hessian_eigenvalue(objective: Objective, alphas: Mapping[str, Tensor], batch
     the network, which can be differentiated twice.
     """
     network = objective.network
-    lowering, precision = network.lowering, objective.precision
+    backend, precision = network.backend, objective.precision
     leaves = {name: values.detach().clone().requires_grad_(True) for name, values in alphas.items()}
-    network.lowering, objective.precision = LoweringChoice("plain"), "float32"
+    network.backend, objective.precision = BackendChoice("plain"), "float32"
     training = network.training
     try:
         network.train()
@@ -69,15 +73,15 @@ def hessian_eigenvalue(objective: Objective, alphas: Mapping[str, Tensor], batch
             loss = objective.loss(batches, leaves, "architecture")["loss"]
             return largest_eigenvalue(loss, list(leaves.values()))
     finally:
-        network.lowering, objective.precision = lowering, precision
+        network.backend, objective.precision = backend, precision
         network.train(training)
 
 
-def largest_eigenvalue(loss: Tensor, points: Sequence[Tensor], *, products: int = 20, tolerance: float = 0.01) -> float:
+def largest_eigenvalue(loss: Tensor, points: Sequence[Tensor]) -> float:
     """Largest (algebraic) eigenvalue of the Hessian of `loss` over the leaves `points`.
 
-    Lanczos iterations from a fixed start, each one Hessian-vector product: at most `products`, fewer once the value
-    changes by less than the share `tolerance`. No Hessian is formed.
+    Lanczos iterations from a fixed start, each one Hessian-vector product: at most PRODUCTS, fewer once the value
+    changes by less than TOLERANCE. No Hessian is formed.
     """
     gradients = torch.autograd.grad(loss, points, create_graph=True)
     gradient = torch.cat([values.flatten() for values in gradients])
@@ -86,7 +90,7 @@ def largest_eigenvalue(loss: Tensor, points: Sequence[Tensor], *, products: int 
     diagonal: list[float] = []
     beside: list[float] = []
     value = float("nan")
-    for _ in range(min(products, len(gradient))):
+    for _ in range(min(PRODUCTS, len(gradient))):
         basis.append(direction / direction.norm())
         parts = torch.autograd.grad(gradient, points, basis[-1].to(gradient), retain_graph=True, materialize_grads=True)
         direction = torch.cat([values.flatten() for values in parts]).double().cpu()
@@ -96,7 +100,7 @@ def largest_eigenvalue(loss: Tensor, points: Sequence[Tensor], *, products: int 
             direction = direction - known @ (known.T @ direction)
         before, value = value, _largest_of_tridiagonal(diagonal, beside)
         beside.append(float(direction.norm()))
-        if abs(value - before) <= tolerance * abs(value) or beside[-1] <= 1e-12 * abs(value):
+        if abs(value - before) <= TOLERANCE * abs(value) or beside[-1] <= 1e-12 * abs(value):
             break
     return value
 

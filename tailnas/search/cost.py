@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 
-from tailnas.space.genotype import Edges, Genotype
+from tailnas.genotype.genotype import Edges, Genotype
+from tailnas.genotype.primitives import NODES, PRIMITIVES
 from tailnas.space.multiply_adds import multiply_adds
 from tailnas.space.network import Network
-from tailnas.space.primitives import NODES, PRIMITIVES
+from tailnas.space.pretrained import supernet
+from tailnas.space.settings import Space
 from tailnas.space.supernet import default_reductions
-from tailnas.training.pretraining import supernet
-
-if TYPE_CHECKING:
-    from tailnas.params import Space
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tailnas.data.split_file import Half
+from tailnas.space.device import autocast
 from tailnas.space.supernet import SuperNet
-from tailnas.space.two_branch import TwoBranchSuperNet
-from tailnas.training.device import autocast
+from tailnas.space.two_branch import Mix, TwoBranchSuperNet
 
 Alphas = Mapping[str, Tensor]
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, H, W) and labels (N,)."""
-Half = Literal["weights", "architecture"]
-"""The half of the training data that a batch is drawn from."""
 
 
 class Objective(ABC):
@@ -34,7 +32,7 @@ class Objective(ABC):
         return self.network.components
 
     @abstractmethod
-    def loss(self, batches: tuple[Batch, ...], alphas: Alphas, half: Half = "weights") -> dict[str, Tensor]:
+    def loss(self, batches: tuple[Batch, ...], alphas: Alphas, half: Half = "weight") -> dict[str, Tensor]:
         """The scalar `loss` and, for the record, the parts that it is made of. `half`: where the batches are from."""
 
     @abstractmethod
@@ -43,7 +41,7 @@ class Objective(ABC):
 
     @abstractmethod
     def backbone(self) -> list[nn.Module]:
-        """The modules that `search.freeze_backbone` freezes: stem and all cells but the last one or the heads."""
+        """The modules that `freeze_backbone` freezes: stem and all cells but the last one or the heads."""
 
     def set_mixing_ratio(self, ratio: float) -> None:  # noqa: B027 - one branch mixes nothing
         """Weight of the instance branch from now on."""
@@ -55,13 +53,13 @@ class SingleBranch(Objective):
     branches = 1
 
     def __init__(
-        self, network: SuperNet, precision: str = "float32", class_weights: Mapping[str, Tensor] | None = None
+        self, network: SuperNet, precision: str = "float32", class_weights: Mapping[Half, Tensor] | None = None
     ) -> None:
         self.network: SuperNet = network
         self.precision = precision
         self.class_weights = class_weights or {}
 
-    def loss(self, batches: tuple[Batch, ...], alphas: Alphas, half: Half = "weights") -> dict[str, Tensor]:
+    def loss(self, batches: tuple[Batch, ...], alphas: Alphas, half: Half = "weight") -> dict[str, Tensor]:
         ((images, labels),) = batches
         with autocast(images.device, self.precision):
             logits = self.network(images, alphas)
@@ -82,13 +80,13 @@ class TwoBranch(Objective):
 
     branches = 2
 
-    def __init__(self, network: TwoBranchSuperNet, mix: Any = "logits", precision: str = "float32") -> None:
+    def __init__(self, network: TwoBranchSuperNet, mix: Mix = "logits", precision: str = "float32") -> None:
         self.network: TwoBranchSuperNet = network
         self.mix = mix
         self.precision = precision
         self.mixing_ratio = torch.tensor(0.5, device=network.bias.device, dtype=network.bias.dtype)
 
-    def loss(self, batches: tuple[Batch, ...], alphas: Alphas, half: Half = "weights") -> dict[str, Tensor]:
+    def loss(self, batches: tuple[Batch, ...], alphas: Alphas, half: Half = "weight") -> dict[str, Tensor]:
         (images_i, labels_i), (images_c, labels_c) = batches
         mu = self.mixing_ratio
         with autocast(images_i.device, self.precision):

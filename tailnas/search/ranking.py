@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
+from tailnas.genotype.genotype import Genotype
 from tailnas.search.candidates import Candidates
-from tailnas.space.genotype import Genotype
 from tailnas.training.checkpoint import Row
 from tailnas.training.loop import Loop
 
@@ -20,8 +19,8 @@ Score = Callable[[Genotype, int, Callable[[], None]], dict[str, float]]
 def rank(candidates: Candidates, count: int, score: Score, loop: Loop, steps: int = 1) -> tuple[Genotype, list[Row]]:
     """Score `count` candidates, each in `steps` steps; one is the unit of the loop's checkpoints.
 
-    Returns the best genotype (the first of equals) and one row a candidate: `candidate` from 1, the columns of `score`,
-    `best_balanced_accuracy` so far, and the genotype.
+    Returns the best genotype (the first of equals) and one row per candidate: `candidate` from 1, the columns of
+    `score`, `best_balanced_accuracy` so far, and the genotype.
     """
     best = -1.0
 
@@ -29,7 +28,7 @@ def rank(candidates: Candidates, count: int, score: Score, loop: Loop, steps: in
         genotype = candidates.propose()
         columns = score(genotype, index, step_done)
         candidates.tell(genotype, columns["balanced_accuracy"])
-        return {**columns, "genotype": json.dumps(json.loads(genotype.to_json()))}
+        return {**columns, "genotype": genotype.to_line()}
 
     rows = loop.run(count, steps, run_candidate, {"candidates": candidates})
     table: list[Row] = []

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from tailnas.data.batches import Batches
+from tailnas.batches.batches import Batches
 from tailnas.search.bilevel import Bilevel
 
 EAGER_STEPS = 3
@@ -21,7 +21,7 @@ EAGER_STEPS = 3
 
 
 class StepRunner:
-    """Runs epochs of `bilevel.step` on batches of the weight half and of the architecture half, one source a branch.
+    """Runs epochs of `bilevel.step` on batches of the weight half and of the architecture half, one source per branch.
 
     cuda_graph: record the step on a GPU; of no effect on a CPU. Where recording fails the steps go on one by one.
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tailnas.data.batches import sequential_batches
-from tailnas.data.device import DeviceImages
+from tailnas.batches.batches import sequential_batches
+from tailnas.batches.device_images import DeviceImages
 from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.search.objective import Alphas, TwoBranch
 from tailnas.search.task import SearchTask
@@ -24,14 +24,14 @@ def mixing_ratio_sweep(
     The alphas have seen the architecture half. The network is in eval mode afterwards.
     """
     objective.network.eval()
-    data = task.architecture if images is None else images
+    data = task.architecture_half if images is None else images
     ratios = torch.linspace(0, 1, RATIOS, device=task.device)
     pairs = [
         (objective.network.predict_logits(batch, alphas, ratios[:, None, None], objective.mix).argmax(2), labels)
-        for batch, labels in sequential_batches(data, 2 * task.settings.batch_size, task.normalisation)
+        for batch, labels in sequential_batches(data, 2 * task.training.batch_size, task.normalisation)
     ]
     predictions, labels = torch.cat([found for found, _ in pairs], dim=1), torch.cat([true for _, true in pairs])
     return [
-        {"mixing_ratio": ratio, "balanced_accuracy": balanced_accuracy(predicted, labels, task.num_classes)}
+        {"mixing_ratio": ratio, "balanced_accuracy": balanced_accuracy(labels, predicted, task.num_classes)}
         for ratio, predicted in zip(ratios.tolist(), predictions, strict=True)
     ]

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from tailnas.data.augmentation import Augmentation
-from tailnas.data.batches import Batches
-from tailnas.data.device import DeviceImages, Normalisation
-from tailnas.errors import UserError
+from tailnas.batches.augmentation import Augmentation
+from tailnas.batches.batches import Batches
+from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.data.split_file import Half
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.seeding import seed_for, torch_generator
+from tailnas.genotype.genotype import Genotype
 from tailnas.imbalance.samplers import make_sampler
 from tailnas.search.cost import Cost, PathCosts, path_costs
-from tailnas.seeding import seed_for, torch_generator
+from tailnas.search.settings import Bilevel
+from tailnas.space.pretrained import supernet
+from tailnas.space.settings import Space
 from tailnas.space.supernet import SuperNet, seeded_initialisation
 from tailnas.space.two_branch import TwoBranchSuperNet, load_pretrained
 from tailnas.training.checkpoint import Row
 from tailnas.training.loop import Loop
-from tailnas.training.pretraining import supernet
+from tailnas.training.settings import NetworkTraining
 
 NetworkType = TypeVar("NetworkType", SuperNet, TwoBranchSuperNet)
 
-if TYPE_CHECKING:
-    from tailnas.params import Search, Space
+STREAMS: dict[Half, str] = {"weight": "weights", "architecture": "architecture"}
+"""Names of the halves' random streams; the published results were drawn under them."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,17 @@ class Source:
 
 @dataclass(frozen=True)
 class SearchTask:
-    """Data, settings and start of one search.
+    """Data, common settings and start of one search.
 
-    weights, architecture: the two halves on the device. pretrained: weights of a super-network, None for random ones;
+    weight_half, architecture_half: on the device. pretrained: weights of a super-network, None for random ones;
     it was trained on the paths that the method needs. source: reads the source, for methods that ask for it.
     """
 
-    settings: Search
+    training: NetworkTraining
+    bilevel: Bilevel
     space: Space
-    weights: DeviceImages
-    architecture: DeviceImages
+    weight_half: DeviceImages
+    architecture_half: DeviceImages
     num_classes: int
     normalisation: Normalisation
     pretrained: dict[str, Tensor] | None
@@ -57,27 +63,33 @@ class SearchTask:
     source: Callable[[], Source] | None = None
     pretrained_file: Path | None = None
     """Where `pretrained` was read, for the error line."""
+    cuda_graph: bool = False
+    """Whether steps on a GPU are recorded and replayed."""
 
     @property
     def device(self) -> torch.device:
-        return self.weights.device
+        return self.weight_half.device
+
+    @property
+    def halves(self) -> dict[Half, DeviceImages]:
+        return {"weight": self.weight_half, "architecture": self.architecture_half}
 
     @property
     def path_costs(self) -> PathCosts:
         """Multiply-adds of one image through the sub-network of a genotype."""
-        shape = self.weights.images.shape
+        shape = self.weight_half.images.shape
         return path_costs(self.space, self.num_classes, shape[1], shape[-1])
 
     def single_branch(self) -> SuperNet:
         """A super-network of L + 1 cells: as deep as a two-branch one with its head cell."""
         with seeded_initialisation(seed_for(self.seed, "search", "network")):
-            return self._started(supernet(self.space, self.num_classes, self.weights.images.shape[1]))
+            return self._started(supernet(self.space, self.num_classes, self.weight_half.images.shape[1]))
 
     def two_branch(self) -> TwoBranchSuperNet:
         """A super-network of L backbone cells and two head cells."""
         with seeded_initialisation(seed_for(self.seed, "search", "network")):
             channels, cells = self.space.channels, self.space.cells
-            network = TwoBranchSuperNet(channels, cells, self.num_classes, self.weights.images.shape[1])
+            network = TwoBranchSuperNet(channels, cells, self.num_classes, self.weight_half.images.shape[1])
             return self._started(network)
 
     def _started(self, network: NetworkType) -> NetworkType:
@@ -90,19 +102,20 @@ class SearchTask:
                 ) from None
         return network.to(self.device)
 
-    def batches(self, half: str, samplers: Sequence[str]) -> list[Batches]:
-        """One source of batches for each branch of a half, `weights` or `architecture`."""
-        data = self.weights if half == "weights" else self.architecture
-        augmentation = Augmentation(self.settings.crop_padding, self.settings.flip) if half == "weights" else None
+    def batches(self, half: Half, samplers: Sequence[str]) -> list[Batches]:
+        """One source of batches for each branch of a half."""
+        data = self.halves[half]
+        augmentation = Augmentation(self.training.crop_padding, self.training.flip) if half == "weight" else None
         labels = data.labels.cpu()
+        stream = STREAMS[half]
         return [
             Batches(
                 data,
-                make_sampler(sampler, labels, self.num_classes, torch_generator(self.seed, "search", half, branch)),
-                self.settings.batch_size,
+                make_sampler(sampler, labels, self.num_classes, torch_generator(self.seed, "search", stream, branch)),
+                self.training.batch_size,
                 self.normalisation,
                 augmentation,
-                torch_generator(self.seed, "search", half, branch, "augmentation"),
+                torch_generator(self.seed, "search", stream, branch, "augmentation"),
             )
             for branch, sampler in enumerate(samplers)
         ]
@@ -110,15 +123,31 @@ class SearchTask:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """alphas: float32 (epochs + 1, 14, 8) of each component; history: one row an epoch; network: the searched one.
+    """What a search found: alphas, from which `derive` reads a genotype, or the genotype itself.
 
-    tables: further CSV files by name, such as the candidates that a method has scored. hand_made: the name of a network
-    that no search has made; there are no alphas then.
+    history: one row per epoch. tables: further CSV files by name, such as the candidates that a method has scored.
+    alphas: float32 (epochs + 1, 14, 8) of each component. network: the searched one, where there is one.
     """
 
-    alphas: dict[str, Tensor]
     history: list[Row]
-    network: SuperNet | TwoBranchSuperNet | None
     cost: Cost
     tables: dict[str, list[Row]] = field(default_factory=dict)
-    hand_made: str | None = None
+    alphas: dict[str, Tensor] | None = None
+    genotype: Genotype | None = None
+    network: SuperNet | TwoBranchSuperNet | None = None
+
+    @classmethod
+    def chosen(
+        cls,
+        genotype: Genotype,
+        measured: Mapping[str, float] | None = None,
+        tables: Mapping[str, list[Row]] | None = None,
+        cost: Cost | None = None,
+    ) -> SearchResult:
+        """Of a method that chooses a genotype and trains no alphas: one row of history, epoch 0.
+
+        measured: columns of that row. tables: what led to the choice. cost: nothing was computed if None.
+        """
+        found = genotype.in_order()
+        row: Row = {"epoch": 0, **(measured or {}), "genotype": found.to_line()}
+        return cls([row], cost or Cost(), dict(tables or {}), genotype=found)

@@ -1,1 +1,1 @@
-"""The DARTS search space: primitives, cells, genotypes, the super-networks and the networks derived from them."""
+"""The DARTS search space: operations, cells, the super-networks and the networks derived from them."""

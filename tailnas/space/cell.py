@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from tailnas.space.operations import FactorizedReduce, ReLUConvBN
-from tailnas.space.primitives import NODES, PRIMITIVES, make_operation
+from tailnas.genotype.primitives import NODES, PRIMITIVES
+from tailnas.space.operations import FactorizedReduce, ReLUConvBN, make_operation
 
 
 class MixedEdge(nn.ModuleDict):

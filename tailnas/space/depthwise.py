@@ -1,10 +1,10 @@
 """Depthwise convolutions of channels-last maps on a CPU, by the detours that torch's kernels make worth while.
 
 What it buys (milliseconds, one thread, a [32, 16, 32, 32] map, Xeon with AVX-512, torch 2.14): gradient of the input
-as a convolution with the flipped kernel 0.2 instead of 0.3 (dilated: 0.2 instead of 20 channels-first); weight
-gradient of a 5x5 kernel as two of 5x3, for which there is a vectorised kernel, 0.8 instead of 3.5; of a dilated one
-on the four interleaved half-resolution maps 0.5 instead of 2, 3x3, and 1.2 instead of 4, 5x5. Chosen by the CPU
-lowering always, by networks of separate operations in training.
+as a convolution with the flipped kernel 0.2 instead of 0.3 (dilated: 0.2 instead of 20 channels-first); gradient of a
+5x5 kernel as two of 5x3, for which torch has vectorised code, 0.8 instead of 3.5; of a dilated one on the four
+interleaved half-resolution maps 0.5 instead of 2, 3x3, and 1.2 instead of 4, 5x5. Chosen by the CPU backend always, by
+networks of separate operations in training.
 """
 
 from functools import cache, cached_property
@@ -54,50 +54,51 @@ class _Convolution(torch.autograd.Function):
         of_images, of_kernel, *_ = ctx.needs_input_grad
         return (
             input_gradient(gradient, kernel, images, **ctx.geometry) if of_images else None,
-            WeightGradient(images, **ctx.geometry)(gradient, kernel) if of_kernel else None,
+            KernelGradient(images, **ctx.geometry)(gradient, kernel) if of_kernel else None,
             None,
             None,
         )
 
 
-def image_sum(images: Tensor) -> Tensor:
-    """Sum over the batch, (H, W, C)."""
+def sum_over_batch(images: Tensor) -> Tensor:
+    """(N, C, H, W) to (H, W, C)."""
     return images.permute(0, 2, 3, 1).sum(0)
 
 
 TAPS = 5
-"""Side of the largest kernel."""
+"""Side of the largest kernel. A tap is one of a kernel's k x k positions."""
 
 
-def tap_sums(sums: Tensor, *, stride: int = 1, dilation: int = 1) -> Tensor:
-    """What each tap of a 5x5 kernel meets, summed over all output pixels: of maps (H, W, n, C) as (5, 5, n, C).
+def sums_read_by_taps(sums: Tensor, *, stride: int = 1, dilation: int = 1) -> Tensor:
+    """For each tap of a 5x5 kernel the sum of all input pixels that it is multiplied with.
 
-    The inner taps are those of a 3x3 kernel.
+    `sums`: the input maps, summed over the batch, (H, W, n, C); returns (5, 5, n, C). The inner taps are those of a 3x3
+    kernel.
     """
     height, width = sums.shape[:2]
-    met = [_met(size, stride, dilation, sums.dtype) for size in (height, width)]
-    return torch.matmul(met[1], (met[0] @ sums.flatten(1)).view(TAPS, width, -1)).view(TAPS, TAPS, *sums.shape[2:])
+    reads = [_pixels_read(size, stride, dilation, sums.dtype) for size in (height, width)]
+    return torch.matmul(reads[1], (reads[0] @ sums.flatten(1)).view(TAPS, width, -1)).view(TAPS, TAPS, *sums.shape[2:])
 
 
-def negated_means(taps: Tensor, kernels: Tensor, pixels: int) -> Tensor:
-    """Minus the means over all `pixels` of n convolutions' outputs (n, C): as biases they make the outputs centred.
+def centring_biases(read: Tensor, kernels: Tensor, pixels: int) -> Tensor:
+    """Biases (n, C) that give the outputs of n convolutions mean 0 over all `pixels`: minus the means without them.
 
-    A convolution is linear, so that its kernels (n, C, 1, k, k) and the `tap_sums` (5, 5, n or 1, C) of the sum of all
-    images tell, without another pass over the maps.
+    A convolution is linear, so that its kernels (n, C, 1, k, k) and the `sums_read_by_taps` (5, 5, n or 1, C) tell the
+    means without another pass over the maps.
     """
     border = (TAPS - kernels.shape[-1]) // 2
-    inner = taps[border : TAPS - border, border : TAPS - border].permute(2, 3, 0, 1)
+    inner = read[border : TAPS - border, border : TAPS - border].permute(2, 3, 0, 1)
     return (kernels.squeeze(2) * inner).sum((2, 3)).div_(-pixels)
 
 
 @cache
-def _met(size: int, stride: int, dilation: int, dtype: torch.dtype) -> Tensor:
-    """(5, size): 1 where a tap meets a pixel of a row of so many for some output pixel, else 0."""
-    met = torch.zeros(TAPS, size, dtype=dtype)
+def _pixels_read(size: int, stride: int, dilation: int, dtype: torch.dtype) -> Tensor:
+    """(5, size), along one side of the map: 1 where the tap reads the pixel for some output pixel, else 0."""
+    reads = torch.zeros(TAPS, size, dtype=dtype)
     for tap in range(TAPS):
         pixels = torch.arange(0, size, stride) + (tap - TAPS // 2) * dilation
-        met[tap, pixels[(pixels >= 0) & (pixels < size)]] = 1
-    return met
+        reads[tap, pixels[(pixels >= 0) & (pixels < size)]] = 1
+    return reads
 
 
 def input_gradient(gradient: Tensor, kernel: Tensor, like: Tensor, *, stride: int = 1, dilation: int = 1) -> Tensor:
@@ -108,8 +109,8 @@ def input_gradient(gradient: Tensor, kernel: Tensor, like: Tensor, *, stride: in
     return _backward(gradient, like, kernel, stride, (padding, padding), dilation, weight=False)
 
 
-class WeightGradient:
-    """Gradients of the kernels that convolve the same images, from those of the outputs."""
+class KernelGradient:
+    """Gradients of kernels that all convolve the same images, from those of the outputs."""
 
     def __init__(self, images: Tensor, *, stride: int = 1, dilation: int = 1) -> None:
         self.images = images
@@ -125,13 +126,13 @@ class WeightGradient:
             return _backward(gradient, self.images, kernel, self.stride, padding, self.dilation, weight=True)
         if size == 3:
             return _backward(self._dense(gradient), self._dense_images, kernel, self.stride, (1, 1), 1, weight=True)
-        return self._columns(self._pixels(gradient), kernel)
+        return self._as_two_halves(self._pixels(gradient), kernel)
 
-    def _columns(self, gradient: Tensor, kernel: Tensor) -> Tensor:
+    def _as_two_halves(self, gradient: Tensor, kernel: Tensor) -> Tensor:
         """Columns 0 to 2 and columns 2 to 4 of a 5x5 kernel's gradient, each as the gradient of a 5x3 kernel.
 
-        The gradient lies in a buffer of rows that are longer by as much as the second half is further right, so that
-        both halves see it through a view with another offset.
+        Columns 2 to 4 are what columns 0 to 2 would be if the gradient lay two pixels further right. So it is copied
+        once into rows with as much room, zero, and each half reads it through a view with another offset.
         """
         *lead, height, width, channels = gradient.shape
         extra = 2 // self.stride
@@ -176,7 +177,7 @@ class WeightGradient:
     def _extra_rows(self) -> int:
         """Rows of zeros that the images are padded by above and below.
 
-        Maps lower than the kernel get another of torch's kernels, five to ten times as slow.
+        For maps of fewer rows than the kernel torch has other code, five to ten times as slow.
         """
         return 2 if self._pixels(self.images).shape[-3] < 5 else 0
 

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tailnas.errors import UserError
-from tailnas.space.genotype import Edges, Genotype
+from tailnas.foundation.errors import UserError
+from tailnas.genotype.genotype import Edges, Genotype
+from tailnas.genotype.primitives import NODES
 from tailnas.space.network_cell import NetworkCell
-from tailnas.space.operations import FactorizedReduce, ReLUConvBN, fast_layout
-from tailnas.space.primitives import NODES, make_operation
+from tailnas.space.operations import FactorizedReduce, ReLUConvBN, fast_layout, make_operation
 from tailnas.space.resnet import REDUCTIONS, ResidualBlock, resnet_blocks, resnet_stem
 from tailnas.space.supernet import CELL_MULTIPLIER, STEM_MULTIPLIER, default_reductions, pooled
 from tailnas.space.weights import load_state, read_weights, save_weights
@@ -139,7 +139,7 @@ class Network(nn.Module):
         self.channels = doubled(channels, stages) if isinstance(channels, int) else tuple(channels)
         """Of each stage, from one reduction to the next."""
         if len(self.channels) != stages or min(self.channels) < 1:
-            raise ValueError(f"channels are {list(self.channels)}, this network has {stages} stages of at least 1 each")
+            raise ValueError(f"channels: {list(self.channels)}; allowed: {stages} numbers of at least 1, one per stage")
         self.auxiliary_cell = 2 * cells // 3
         self.feature_norm: float | None = None
         self.drop_path = 0.0
@@ -169,7 +169,7 @@ class Network(nn.Module):
             edges = genotype.reduce if reduction else genotype.normal
             if index == cells - 1 and (branches == 2 or genotype.instance_head is not None):
                 if reduction:
-                    raise ValueError(f"the head cell {index} cannot be a reduction cell (reductions {self.reductions})")
+                    raise ValueError(f"reductions: {self.reductions}; allowed: without the head cell {index}")
                 edges = genotype.instance_head or genotype.normal
             stage += reduction
             width = self.channels[stage]
@@ -205,7 +205,7 @@ class Network(nn.Module):
         if self.auxiliary_head is None or not self.training:
             return logits
         if middle.shape[2:] != (AUXILIARY_MAP, AUXILIARY_MAP):
-            raise ValueError(f"the auxiliary head needs an 8x8 map (32x32 images), not {tuple(middle.shape[2:])}")
+            raise ValueError(f"auxiliary head: map {tuple(middle.shape[2:])}; allowed: 8x8, that of 32x32 images")
         return logits, self.auxiliary_head(middle)
 
     def mixed_logits(self, images_i: Tensor, images_c: Tensor, mixing_ratio: float) -> Tensor:
@@ -233,7 +233,7 @@ class Network(nn.Module):
         pixels = torch.as_tensor(images)
         if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != self.in_channels:
             raise ValueError(
-                f"images must be uint8 of shape (N, {self.in_channels}, H, W), not {pixels.dtype} {tuple(pixels.shape)}"
+                f"images: {pixels.dtype} {tuple(pixels.shape)}; allowed: uint8 of shape (N, {self.in_channels}, H, W)"
             )
         weight = self.classifier.weight
         mean, std = (torch.tensor(part).to(weight).view(1, -1, 1, 1) for part in self.normalisation)
@@ -276,7 +276,7 @@ class Network(nn.Module):
         if not self.training or self.drop_path == 0:
             return []
         if self.drop_path_generator is None:
-            raise ValueError("drop_path is above 0, but drop_path_generator is not set")
+            raise ValueError(f"drop_path: {self.drop_path} without drop_path_generator; allowed: 0")
         count = sum(cell.droppable() for cell in cells)
         keep = 1 - self.drop_path
         draws = torch.rand(count, len(images), 1, 1, 1, generator=self.drop_path_generator) < keep
@@ -327,16 +327,16 @@ def load_model(path: Path | str, classes: Sequence[str] | None = None) -> Networ
         )
         mean, std = tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
         if len(mean) != network.in_channels or len(std) != network.in_channels:
-            raise ValueError(f"mean and std must have {network.in_channels} values each")
+            raise UserError(f"{path}: mean, std: {len(mean)}, {len(std)} values; allowed: {network.in_channels} each")
         if not all(map(math.isfinite, mean)) or not all(0 < value < math.inf for value in std):
-            raise ValueError(f"mean {list(mean)} and std {list(std)} must be finite, std above 0")
+            raise UserError(f"{path}: mean, std: {list(mean)}, {list(std)}; allowed: finite numbers, std above 0")
         if classes is not None and list(classes) != config["classes"]:
-            raise ValueError(f"it tells {len(config['classes'])} other classes apart than the data has")
+            raise UserError(f"{path}: {len(config['classes'])} other classes; allowed: the {len(classes)} of the data")
         if "feature_norm" in config:
             network.feature_norm = float(config["feature_norm"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path}: the description of the network cannot be used: {reason}") from None
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path}: unusable description ({reason}); allowed: what the retrain stage writes") from None
     load_state(network, state, path)
     for key, tensor in state.items():
         if not torch.isfinite(tensor).all():

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tailnas.genotype.primitives import PRIMITIVES
 from tailnas.space.depthwise import DepthwiseConv
 
 
@@ -85,3 +86,36 @@ def fast_layout(maps: Tensor) -> Tensor:
     Measured by what a training step takes: 12 channels, 4 cells, batch 64, 16x16, one thread.
     """
     return maps.contiguous(memory_format=torch.channels_last) if maps.device.type == "cpu" else maps
+
+
+def max_pool(stride: int) -> nn.Module:
+    return nn.MaxPool2d(3, stride=stride, padding=1)
+
+
+def average_pool(stride: int) -> nn.Module:
+    return nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False)
+
+
+def make_operation(primitive: str, channels: int, stride: int, *, search: bool) -> nn.Module:
+    """One primitive on `channels` feature maps.
+
+    In the search network (`search=True`) no BatchNorm has affine weights and pooling is followed by one; in a derived
+    network every BatchNorm is affine and pooling has none. `none` is no module: it contributes nothing anywhere.
+    """
+    affine = not search
+    match primitive:
+        case "max_pool_3x3":
+            return PoolNorm(max_pool(stride), channels) if search else max_pool(stride)
+        case "avg_pool_3x3":
+            return PoolNorm(average_pool(stride), channels) if search else average_pool(stride)
+        case "skip_connect":
+            return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine=affine)
+        case "sep_conv_3x3":
+            return SeparableConv(channels, kernel=3, stride=stride, affine=affine)
+        case "sep_conv_5x5":
+            return SeparableConv(channels, kernel=5, stride=stride, affine=affine)
+        case "dil_conv_3x3":
+            return DilatedConv(channels, kernel=3, stride=stride, affine=affine)
+        case "dil_conv_5x5":
+            return DilatedConv(channels, kernel=5, stride=stride, affine=affine)
+    raise ValueError(f"primitive: {primitive!r}; allowed: {', '.join(PRIMITIVES[1:])}")

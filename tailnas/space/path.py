@@ -12,10 +12,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from tailnas.genotype.genotype import Edges, Genotype
+from tailnas.genotype.primitives import NODES, edge_index
 from tailnas.space.cell import SearchCell
-from tailnas.space.genotype import Edges, Genotype
 from tailnas.space.operations import fast_layout
-from tailnas.space.primitives import NODES, edge_index
 from tailnas.space.supernet import SuperNet, pooled
 
 

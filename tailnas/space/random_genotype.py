@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from tailnas.space.genotype import CELLS, Genotype
-from tailnas.space.primitives import NODES, PRIMITIVES
+from tailnas.genotype.genotype import CELLS, Genotype
+from tailnas.genotype.primitives import NODES, PRIMITIVES
 
 
 def random_cell(generator: torch.Generator) -> list[tuple[str, int]]:
-    """Two distinct inputs a node and one of the seven primitives on each, all uniformly (method: section 6)."""
+    """Two distinct inputs per node and one of the seven primitives on each, all uniform draws (method: section 6)."""
     edges: list[tuple[str, int]] = []
     for node in range(NODES):
         inputs = sorted(torch.randperm(2 + node, generator=generator)[:2].tolist())

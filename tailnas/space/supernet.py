@@ -1,6 +1,6 @@
 """The search network with one branch, DARTS (arXiv 1806.09055).
 
-    net = SuperNet(channels, cells, num_classes, in_channels=3, reductions=None, lowering="auto")
+    net = SuperNet(channels, cells, num_classes, in_channels=3, reductions=None, backend="auto")
     alphas = initial_alphas(("normal", "reduce"), generator)      # {"normal": (14, 8), "reduce": (14, 8)}, float32, CPU
     net(images, alphas) -> logits (N, K)                          # alphas=None: all primitives weigh the same
     net.features(images, alphas) -> (N, D)                        # what the classifier sees
@@ -20,9 +20,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tailnas.genotype.primitives import EDGES, PRIMITIVES
+from tailnas.space.backends.choose import AUTOMATIC, BackendChoice
 from tailnas.space.cell import SearchCell
-from tailnas.space.lowering.choose import AUTOMATIC, LoweringChoice
-from tailnas.space.primitives import EDGES, PRIMITIVES
 
 STEM_MULTIPLIER = 3
 CELL_MULTIPLIER = 4
@@ -39,10 +39,10 @@ class Backbone(nn.Module):
     """
 
     def __init__(
-        self, channels: int, cells: int, in_channels: int, reductions: Sequence[int] | None, lowering: str
+        self, channels: int, cells: int, in_channels: int, reductions: Sequence[int] | None, backend: str
     ) -> None:
         super().__init__()
-        self.lowering = LoweringChoice(lowering)
+        self.backend = BackendChoice(backend)
         self.channels = channels
         self.in_channels = in_channels
         self.reductions = tuple(default_reductions(cells) if reductions is None else reductions)
@@ -62,18 +62,18 @@ class Backbone(nn.Module):
         self.ends_in_reduction = reduction_before
 
     def states(self, images: Tensor, weights: Mapping[str, Tensor]) -> tuple[Any, Any]:
-        """Outputs of the last two cells, older first, as the lowering keeps them. `weights`: softmax of the alphas."""
-        lowering = self.lowering(images.device, training=self.training)
-        older = newer = lowering.stem(self.stem, images)
+        """Outputs of the last two cells, older first, as the backend has them. `weights`: softmax of the alphas."""
+        backend = self.backend(images.device, training=self.training)
+        older = newer = backend.stem(self.stem, images)
         for cell in self.cells:
             assert isinstance(cell, SearchCell)
             mixture = weights["reduce" if cell.reduction else "normal"]
-            older, newer = newer, lowering.cell(cell, older, newer, mixture)
+            older, newer = newer, backend.cell(cell, older, newer, mixture)
         return older, newer
 
     def pooled(self, state: Any) -> Tensor:
         """Mean over the map of a state, (N, D)."""
-        return self.lowering(next(self.parameters()).device, training=self.training).pooled(state)
+        return self.backend(next(self.parameters()).device, training=self.training).pooled(state)
 
 
 class SuperNet(Backbone):
@@ -81,7 +81,7 @@ class SuperNet(Backbone):
 
     `channels`: width of the first cells, doubled by each reduction cell. `reductions`: indices of the reduction
     cells, by default cells // 3 and 2 * cells // 3. Image sides must be divisible by two once for each reduction.
-    `lowering`: how it is computed (lowering/choose.py); "plain" is the definition, "auto" the fastest way there is.
+    `backend`: how it is computed (backends/README.md); "plain" is the definition, "auto" the fastest way there is.
     """
 
     components = ("normal", "reduce")
@@ -94,9 +94,9 @@ class SuperNet(Backbone):
         in_channels: int = 3,
         *,
         reductions: Sequence[int] | None = None,
-        lowering: str = AUTOMATIC,
+        backend: str = AUTOMATIC,
     ) -> None:
-        super().__init__(channels, cells, in_channels, reductions, lowering)
+        super().__init__(channels, cells, in_channels, reductions, backend)
         self.num_classes = num_classes
         self.classifier = nn.Linear(self.output_channels[1], num_classes)
 
@@ -131,7 +131,7 @@ _BATCH_NORMS: WeakKeyDictionary[nn.Module, list[nn.BatchNorm2d]] = WeakKeyDictio
 
 
 def _batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
-    """All of them, looked up once a module: a super-network has thousands of modules."""
+    """All of them, looked up once per module: a super-network has thousands of modules."""
     if module not in _BATCH_NORMS:
         _BATCH_NORMS[module] = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     return _BATCH_NORMS[module]

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tailnas.space.backends.choose import AUTOMATIC
 from tailnas.space.cell import SearchCell
-from tailnas.space.lowering.choose import AUTOMATIC
 from tailnas.space.supernet import Backbone, SuperNet, default_reductions, softmax_weights
 
 Mix = Literal["logits", "probabilities"]
@@ -34,9 +34,9 @@ class TwoBranchSuperNet(Backbone):
     components = ("normal", "reduce", "instance_head", "class_head")
 
     def __init__(
-        self, channels: int, cells: int, num_classes: int, in_channels: int = 3, *, lowering: str = AUTOMATIC
+        self, channels: int, cells: int, num_classes: int, in_channels: int = 3, *, backend: str = AUTOMATIC
     ) -> None:
-        super().__init__(channels, cells, in_channels, default_reductions(cells), lowering)
+        super().__init__(channels, cells, in_channels, default_reductions(cells), backend)
         self.num_classes = num_classes
         self.instance_head = self._head()
         self.class_head = self._head()
@@ -81,8 +81,8 @@ class TwoBranchSuperNet(Backbone):
         return self.mixed(features_i, features_c, mixing_ratio, mix)
 
     def _head_features(self, states: tuple[Any, Any], head: str, weights: Mapping[str, Tensor]) -> Tensor:
-        lowering = self.lowering(self.bias.device, training=self.training)
-        return lowering.pooled(lowering.cell(getattr(self, head), *states, weights[head]))
+        backend = self.backend(self.bias.device, training=self.training)
+        return backend.pooled(backend.cell(getattr(self, head), *states, weights[head]))
 
     def mixed(self, features_i: Tensor, features_c: Tensor, mixing_ratio: float | Tensor, mix: Mix) -> Tensor:
         """The two branches' features (N, D) as mixed outputs (N, K) with mixing ratio mu in [0, 1]."""
@@ -95,7 +95,7 @@ class TwoBranchSuperNet(Backbone):
                 torch.log(mu) + torch.log_softmax(scores_i + self.bias, dim=1),
                 torch.log1p(-mu) + torch.log_softmax(scores_c + self.bias, dim=1),
             )
-        raise ValueError(f"mix is {mix!r}; allowed are 'logits' and 'probabilities'")
+        raise ValueError(f"mix: {mix!r}; allowed: logits, probabilities")
 
 
 def load_pretrained(net: SuperNet | TwoBranchSuperNet, source_state: Mapping[str, Tensor]) -> None:
@@ -116,12 +116,8 @@ def load_pretrained(net: SuperNet | TwoBranchSuperNet, source_state: Mapping[str
     fresh = [key for key in own if key == "bias" or "classifier" in key.split(".")[0]]
     expected = own.keys() - set(fresh)
     if differing := sorted(expected ^ state.keys()):
-        raise ValueError(
-            f"pretrained super-network: {differing[0]} is in one of the two networks only (another depth?)"
-        )
+        raise ValueError(f"the tensor {differing[0]} is in one of the two networks only (another depth?)")
     for key, value in state.items():
         if own[key].shape != value.shape:
-            raise ValueError(
-                f"pretrained super-network: {key} has shape {tuple(value.shape)}, here it is {tuple(own[key].shape)}"
-            )
+            raise ValueError(f"the tensor {key} has shape {tuple(value.shape)}, here it has {tuple(own[key].shape)}")
     net.load_state_dict(state, strict=False)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from tailnas.errors import UserError
+from tailnas.foundation.errors import UserError
 
 METADATA_KEY = "tailnas"
 
@@ -38,12 +38,12 @@ def read_weights(path: Path | str, kind: str | None = None) -> tuple[dict[str, T
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such weights file")
+        raise UserError(f"{path}: no such file; allowed: weights that an earlier stage writes")
     try:
         content = path.read_bytes()  # never memory-mapped: a file that is replaced meanwhile cannot harm the tensors
         state = load(content)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+        raise UserError(f"{path}: unreadable ({error}); allowed: a safetensors file as a stage writes it") from None
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     try:
         config = json.loads(header["__metadata__"][METADATA_KEY])
@@ -51,10 +51,10 @@ def read_weights(path: Path | str, kind: str | None = None) -> tuple[dict[str, T
         config = None
     if not isinstance(config, dict) or "kind" not in config:
         raise UserError(
-            f"{path}: no weights of tailnas (its metadata has no entry {METADATA_KEY!r} that says what it is)"
+            f"{path}: metadata without an entry {METADATA_KEY!r} that says what it is; allowed: weights of tailnas"
         )
     if kind is not None and config["kind"] != kind:
-        raise UserError(f"{path}: holds a {config['kind']}, a {kind} is needed here")
+        raise UserError(f"{path}: holds a {config['kind']}; allowed: a {kind}")
     return state, config
 
 
@@ -65,10 +65,12 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], path: Path | str)
     own = module.state_dict()
     if differing := sorted(own.keys() ^ state.keys()):
         where = "missing" if differing[0] in own else "not part of this network"
-        raise UserError(f"{path}: the tensor {differing[0]} is {where}")
+        raise UserError(
+            f"{path}: the tensor {differing[0]} is {where}; allowed: the tensors of the network it describes"
+        )
     for key, value in state.items():
         if own[key].shape != value.shape:
             raise UserError(
-                f"{path}: the tensor {key} has shape {tuple(value.shape)}, the network needs {tuple(own[key].shape)}"
+                f"{path}: the tensor {key} has shape {tuple(value.shape)}; allowed: {tuple(own[key].shape)}"
             )
     module.load_state_dict(dict(state))

@@ -1,1 +1,1 @@
-"""The training loop, checkpoints, devices and progress."""
+"""The training loop, its checkpoints, history and progress."""

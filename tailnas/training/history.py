@@ -1,4 +1,4 @@
-"""history.csv: one row an epoch."""
+"""history.csv: one row per epoch."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tailnas.errors import UserError
+from tailnas.foundation.errors import UserError
 from tailnas.training.checkpoint import Checkpoint, Row, Stateful
 from tailnas.training.progress import Progress
 
@@ -41,7 +41,7 @@ class Loop:
         parts: Mapping[str, Stateful],
         show: Callable[[SummaryWriter, int], None] | None = None,
     ) -> list[Row]:
-        """Train for `epochs` epochs of `steps` steps; returns one row an epoch.
+        """Train for `epochs` epochs of `steps` steps; returns one row per epoch.
 
         parts: whatever `run_epoch` changes; a run that is killed and started again ends bit-identical on a CPU.
         show: adds images of an epoch to TensorBoard.
@@ -103,5 +103,5 @@ def require_finite(section: str, loss: float) -> None:
     """Raises UserError where training has diverged."""
     if not math.isfinite(loss):
         raise UserError(
-            f"{section}.learning_rate: the loss became {loss}; allowed: a rate at which training does not diverge"
+            f"{section}.training.learning_rate: the loss became {loss}; allowed: a rate at which it stays finite"
         )

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the time left in a terminal, one line an epoch elsewhere."""
+"""Progress of long work: a bar with the time left in a terminal, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Progress:
             left = seconds * (self.epochs - epoch)
             values = " ".join(f"{key.replace('_', ' ')} {value}" for key, value in few.items())
             print(
-                f"{self.title} epoch {epoch}/{self.epochs} {values} ({seconds:.1f} s an epoch, {left:.0f} s left)",
+                f"{self.title} epoch {epoch}/{self.epochs} {values} ({seconds:.1f} s per epoch, {left:.0f} s left)",
                 flush=True,
             )
 

@@ -1,4 +1,4 @@
-"""Training of a classifier: SGD with momentum along half a cosine, one checkpoint an epoch."""
+"""Training of a classifier: SGD with momentum along half a cosine, one checkpoint per epoch."""
 
 from __future__ import annotations
 
@@ -9,23 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tailnas.training.checkpoint import Row, Stateful
+from tailnas.training.learning_rate import cosine_learning_rate
 from tailnas.training.loop import Loop, require_finite
-from tailnas.training.schedules import cosine_learning_rate
-
-
-class Settings(Protocol):
-    """The fields of a stage's section that training reads."""
-
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def learning_rate_min(self) -> float: ...
-    @property
-    def momentum(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
+from tailnas.training.settings import Training
 
 
 class Targets(Protocol):
@@ -52,7 +38,7 @@ def fit(
     network: nn.Module,
     loss: Loss,
     batches: TrainingBatches,
-    settings: Settings,
+    settings: Training,
     loop: Loop,
     *,
     gradient_clip: float | None = None,
@@ -60,7 +46,7 @@ def fit(
     start_epoch: Callable[[int], None] = lambda epoch: None,
     measure: Callable[[], Mapping[str, float]] = dict,
 ) -> list[Row]:
-    """Train `network` for `settings.epochs` epochs; returns one row an epoch: learning rate, mean loss, accuracy.
+    """Train `network` for `settings.epochs` epochs; returns one row per epoch: learning rate, mean loss, accuracy.
 
     loss: called on every batch with the network in training mode. gradient_clip: largest norm. parts: further state for
     the checkpoint. start_epoch: called with each epoch's number from 0. measure: more columns, after each epoch.

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain_darts import SearchNetwork, TwoBranchNetwork
-from tailnas.space.lowering.choose import LOWERINGS
+from tailnas.space.backends.choose import BACKENDS
 from tailnas.space.supernet import SuperNet
 from tailnas.space.two_branch import TwoBranchSuperNet
 
@@ -26,7 +26,7 @@ devices = pytest.mark.parametrize(
 )
 """Where tailnas computes; the reference stays on the CPU."""
 
-lowerings = pytest.mark.parametrize("lowering", [name for name in LOWERINGS if name != "by_size"])
+backends = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "cpu"])
 
 SIZES = {
     "one normal cell": {"channels": 4, "cells": 1, "reductions": ()},
@@ -93,16 +93,16 @@ def moved(tensors, device: str):
     return tuple(tensor.to(device) for tensor in tensors)
 
 
-def single_pair(size, lowering: str, seed: int = 0) -> tuple[SuperNet, SearchNetwork]:
+def single_pair(size, backend: str, seed: int = 0) -> tuple[SuperNet, SearchNetwork]:
     """A super-network of tailnas and the reference with the same weights."""
-    net = drawn(SuperNet, {**size, "lowering": lowering}, seed)
+    net = drawn(SuperNet, {**size, "backend": backend}, seed)
     reference = SearchNetwork(num_classes=CLASSES, **size).double()
     copy_into_reference(net, reference)
     return net, reference
 
 
-def two_branch_pair(size, lowering: str, seed: int = 0) -> tuple[TwoBranchSuperNet, TwoBranchNetwork]:
-    net = drawn(TwoBranchSuperNet, {**size, "lowering": lowering}, seed)
+def two_branch_pair(size, backend: str, seed: int = 0) -> tuple[TwoBranchSuperNet, TwoBranchNetwork]:
+    net = drawn(TwoBranchSuperNet, {**size, "backend": backend}, seed)
     reference = TwoBranchNetwork(num_classes=CLASSES, **size).double()
     copy_into_reference(net, reference)
     return net, reference

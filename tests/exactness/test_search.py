@@ -7,12 +7,13 @@ import torch
 
 from benchmarks.plain_darts import without_running_statistics
 from benchmarks.plain_search import PlainSearch, Recipe, mixed_loss, plain_loss
-from tailnas.params import Search
 from tailnas.search.architecture_gradient import second_order
 from tailnas.search.bilevel import Bilevel
 from tailnas.search.objective import SingleBranch, TwoBranch
-from tailnas.space.lowering.choose import LOWERINGS
+from tailnas.search.settings import Bilevel as BilevelSettings
+from tailnas.space.backends.choose import BACKENDS
 from tailnas.space.supernet import frozen_running_statistics
+from tailnas.training.settings import NetworkTraining
 
 from .data import (
     HEADS,
@@ -35,18 +36,30 @@ RATES = {"backbone": 0.1, "instance_head": 0.03, "class_head": 0.07}
 MU = 0.3
 
 
-def settings(order: str, recipe: Recipe) -> Search:
-    return Search.model_construct(
-        order=order,
-        freeze_backbone=False,
+def training(recipe: Recipe) -> NetworkTraining:
+    return NetworkTraining(
+        epochs=1,
+        batch_size=2,
         learning_rate=recipe.weight_lr,
+        learning_rate_min=0.0,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         gradient_clip=recipe.clip,
+        crop_padding=0,
+        flip=False,
+        precision="float32",
+    )
+
+
+def settings(order: str, recipe: Recipe) -> BilevelSettings:
+    return BilevelSettings(
+        order=order,
+        initialisation="scratch",
+        freeze_backbone=False,
         architecture_learning_rate=recipe.alpha_lr,
         architecture_betas=list(recipe.alpha_betas),
         architecture_weight_decay=recipe.alpha_weight_decay,
-        precision="float32",
+        hessian=False,
     )
 
 
@@ -55,7 +68,7 @@ class Pair:
 
     def __init__(
         self,
-        lowering: str,
+        backend: str,
         order: str,
         size: dict,
         branches: int,
@@ -67,7 +80,7 @@ class Pair:
         self.images = {"in_channels": size.get("in_channels", 3), "count": 3, "sides": (8, 8), **(images or {})}
         self.branches = branches
         components = SINGLE if branches == 1 else HEADS
-        self.net, self.reference = (single_pair if branches == 1 else two_branch_pair)(size, lowering)
+        self.net, self.reference = (single_pair if branches == 1 else two_branch_pair)(size, backend)
         self.net.to(device)
         alphas = random_alphas(components, 1)
         if branches == 1:
@@ -75,7 +88,7 @@ class Pair:
         else:
             objective = TwoBranch(self.net)
             objective.set_mixing_ratio(MU)
-        self.bilevel = Bilevel(objective, moved(alphas, device), settings(order, recipe))
+        self.bilevel = Bilevel(objective, moved(alphas, device), training(recipe), settings(order, recipe))
         self.plain = PlainSearch(self.reference, alphas, recipe, second_order=order == "second")
         if branches == 2:
             self.bilevel.set_learning_rates(recipe.weight_lr, RATES)
@@ -109,10 +122,13 @@ LARGER = {
 }
 cases = pytest.mark.parametrize(("size", "branches"), quick_and_slow(CASES, LARGER))
 searched = pytest.mark.parametrize(
-    "lowering",
-    [pytest.param(name, marks=() if name in {"folded", "grouped"} else pytest.mark.slow) for name in LOWERINGS],
+    "backend",
+    [
+        pytest.param(name, marks=() if name in {"cpu_by_edge", "cpu_side_by_side"} else pytest.mark.slow)
+        for name in BACKENDS
+    ],
 )
-"""Each lowering's own gradients are quick tests of test_supernet; here the search that is the default on a CPU is."""
+"""Gradients of all backends are quick tests of test_supernet; here those are that a CPU's default is made of."""
 
 orders = pytest.mark.parametrize("order", [pytest.param("first", marks=pytest.mark.slow), "second"])
 
@@ -120,12 +136,12 @@ orders = pytest.mark.parametrize("order", [pytest.param("first", marks=pytest.ma
 @orders
 @cases
 @searched
-def test_alpha_gradients(lowering, order, size, branches):
+def test_alpha_gradients(backend, order, size, branches):
     """After one step, so that the velocity is not zero; weights and statistics are as before, bit by bit.
 
     The quick tests leave the first order to the ten steps below.
     """
-    pair = Pair(lowering, order, size, branches)
+    pair = Pair(backend, order, size, branches)
     pair.step(0)
     pair.reference.load_state_dict(as_reference(pair.net.state_dict(), pair.net))
     before = {name: tensor.clone() for name, tensor in pair.net.state_dict().items()}
@@ -152,11 +168,11 @@ def test_alpha_gradients(lowering, order, size, branches):
 )
 @devices
 @searched
-def test_ten_steps(lowering, device, order, size, branches, steps):
+def test_ten_steps(backend, device, order, size, branches, steps):
     """Losses along the way; weights, velocities, alphas and running statistics at the end."""
     # On a GPU the rates and Adam's step counts are float32 tensors.
     tolerance = 1e-8 if device == "cpu" else 1e-5
-    pair = Pair(lowering, order, size, branches, {"count": 6}, device=device)
+    pair = Pair(backend, order, size, branches, {"count": 6}, device=device)
     start = {name: alpha.detach().clone() for name, alpha in pair.plain.alphas.items()}
     for step in range(steps):
         loss, wanted = pair.step(step)
@@ -185,14 +201,14 @@ def test_ten_steps(lowering, device, order, size, branches, steps):
     ids=["one branch", "two branches"],
 )
 @searched
-def test_second_order_tends_to_exact_differentiation(lowering, size, branches, images, scales):
+def test_second_order_tends_to_exact_differentiation(backend, size, branches, images, scales):
     """Ten times smaller eps, a hundred times smaller error, once no ReLU or maximum switches between w+ and w-.
 
     The exact gradient is autograd's own through the step of the plain reference. At the published scale of 0.01 it is
     the switches that dominate, in any implementation.
     """
     recipe = Recipe(weight_lr=0.1)
-    pair = Pair(lowering, "second", size, branches, images, recipe)
+    pair = Pair(backend, "second", size, branches, images, recipe)
     pair.step(0)
     training, validation = pair.batches(10), pair.batches(11)
     optimizer = pair.plain.weight_optimizer
@@ -229,9 +245,9 @@ def test_second_order_tends_to_exact_differentiation(lowering, size, branches, i
 
 
 @searched
-def test_gradients_of_a_tiny_network_pass_gradcheck(lowering):
+def test_gradients_of_a_tiny_network_pass_gradcheck(backend):
     """Autograd's against numerical derivatives, for the alphas and one weight of each kind."""
-    net, _ = single_pair(ONE, lowering)
+    net, _ = single_pair(ONE, backend)
     images, _ = random_batch(3, count=3, sides=(4, 4))
     alphas = random_alphas(SINGLE, 4)
     kinds = ("stem.0", "sep_conv_5x5.depthwise1", "dil_conv_3x3.depthwise", "pointwise2", "preprocess_newer", "odd")

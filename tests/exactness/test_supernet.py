@@ -15,8 +15,8 @@ from .data import (
     SINGLE,
     SIZES,
     TWO_BRANCH_SIZES,
+    backends,
     devices,
-    lowerings,
     moved,
     quick_and_slow,
     random_alphas,
@@ -45,9 +45,9 @@ def statistics(network):
     "size", quick_and_slow({k: (v,) for k, v in SIZES.items()}, {k: (v,) for k, v in LARGER_SIZES.items()})
 )
 @devices
-@lowerings
-def test_forward_gradients_and_statistics_of_one_branch(lowering, device, size):
-    net, reference = single_pair(size, lowering)
+@backends
+def test_forward_gradients_and_statistics_of_one_branch(backend, device, size):
+    net, reference = single_pair(size, backend)
     net.to(device)
     alphas = random_alphas(SINGLE, 1)
     batch = random_batch(2, **size)
@@ -65,9 +65,9 @@ def test_forward_gradients_and_statistics_of_one_branch(lowering, device, size):
 
 @pytest.mark.parametrize(("size", "mix"), quick_and_slow(TWO_BRANCH_SIZES, LARGER_TWO_BRANCH_SIZES))
 @devices
-@lowerings
-def test_forward_gradients_and_statistics_of_two_branches(lowering, device, size, mix):
-    net, reference = two_branch_pair(size, lowering)
+@backends
+def test_forward_gradients_and_statistics_of_two_branches(backend, device, size, mix):
+    net, reference = two_branch_pair(size, backend)
     net.to(device)
     alphas = random_alphas(HEADS, 1)
     (x_i, y_i), (x_c, y_c) = random_batch(2, **size), random_batch(3, **size)
@@ -103,11 +103,11 @@ def test_a_mixing_ratio_of_zero_or_one_trains_one_branch_alone(mu, mix):
     assert torch.equal(idle, torch.zeros_like(idle))
 
 
-@lowerings
-def test_flat_images_tie_in_max_pooling_and_still_give_the_same_gradients(lowering):
+@backends
+def test_flat_images_tie_in_max_pooling_and_still_give_the_same_gradients(backend):
     """Real images have flat grounds; which of several equal pixels gets the gradient must not depend on the code."""
     size = {"channels": 4, "cells": 3}
-    net, reference = single_pair(size, lowering)
+    net, reference = single_pair(size, backend)
     alphas = random_alphas(SINGLE, 1)
     images, labels = random_batch(2, sides=(16, 16))
     images[:, :, :, 5:] = images[:, :, :1, :1]
@@ -117,10 +117,10 @@ def test_flat_images_tie_in_max_pooling_and_still_give_the_same_gradients(loweri
     assert_all_close(as_reference(of_weights, net), wanted_weights)
 
 
-@lowerings
-def test_frozen_running_statistics_change_nothing_but_the_statistics(lowering):
+@backends
+def test_frozen_running_statistics_change_nothing_but_the_statistics(backend):
     size = {"channels": 2, "cells": 3}
-    net, reference = single_pair(size, lowering)
+    net, reference = single_pair(size, backend)
     alphas = random_alphas(SINGLE, 1)
     images, _ = random_batch(2)
     before = {name: tensor.clone() for name, tensor in statistics(net).items()}
@@ -131,11 +131,11 @@ def test_frozen_running_statistics_change_nothing_but_the_statistics(lowering):
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
-@lowerings
-def test_float32_alpha_gradients_are_as_accurate_as_the_plain_network(lowering, seed):
+@backends
+def test_float32_alpha_gradients_are_as_accurate_as_the_plain_network(backend, seed):
     """Against float64, at most three times the error that the plain network makes in float32."""
     size = {"channels": 8, "cells": 3}
-    net, reference = single_pair(size, lowering, seed)
+    net, reference = single_pair(size, backend, seed)
     alphas = random_alphas(SINGLE, seed + 10)
     images, labels = random_batch(seed + 20, count=16, sides=(16, 16))
     exact, _ = gradients(plain_loss(reference, alphas, (images, labels)), alphas, reference)

@@ -9,18 +9,34 @@ from pathlib import Path
 
 import pytest
 
+from tailnas.foundation.extensions import names
+
 from .project import Project
 
 STUDY = {
-    # one batch an epoch where a super-network is trained, and epochs enough for a kill to land between two of them
+    # one batch per epoch where a super-network is trained, and epochs enough for a kill to land between two of them
     "study.imbalance_factors": [10],
     "data.source.alphabet": "digits",
     "split.n_max": 40,
-    "pretrain.batch_size": 128,
-    "search.batch_size": 128,
-    "pretrain.epochs": 4,
-    "search.epochs": 4,
-    "retrain.epochs": 6,
+    "pretrain.training.batch_size": 128,
+    "search.training.batch_size": 128,
+    "pretrain.training.epochs": 4,
+    "search.training.epochs": 4,
+    "retrain.training.epochs": 6,
+}
+
+METHODS = list(names("tailnas.methods"))
+EVERY_METHOD = {
+    "study.methods": METHODS,
+    "study.imbalance_factors": [10],
+    "data.source.alphabet": "digits",
+    "split.n_max": 40,
+    "pretrain.single_path": {"epochs": 1, "learning_rate": 0.02},
+    "search.training.epochs": 1,
+    "search.imb_nas.candidates.count": 3,
+    "search.random_best.epochs": 1,
+    "retrain.training.epochs": 1,
+    "adapt.training.epochs": 1,
 }
 
 
@@ -60,3 +76,11 @@ def computed_by(study: Study, tmp_path: Path) -> Iterator[Callable[[str], Projec
 def computed(computed_by: Callable[[str], Project]) -> Project:
     """A copy of the study that DVC computed, with its cache."""
     return computed_by("dvc")
+
+
+@pytest.fixture(scope="session")
+def every_method(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Every search method at its smallest, from nothing, by Snakemake."""
+    project = Project.create(tmp_path_factory.mktemp("methods") / "project", **EVERY_METHOD)
+    project.snakemake()
+    return project

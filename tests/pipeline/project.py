@@ -41,17 +41,13 @@ class Project:
             shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         own = shutil.ignore_patterns("cache", "tmp", "config.local")
         shutil.copytree(REPOSITORY / ".dvc", root / ".dvc", ignore=own)
-        shutil.copy2(root / "presets" / "smoke.yaml", root / "params.yaml")
         project = cls(root)
+        project.run("python", "-m", "workflow.preset", "smoke")
         ours = {"study.methods": ["bbn_hls", "random"], "runtime.device": "cpu", "runtime.threads": 1}
         project.edit({**ours, "runtime.progress": "lines", **changes})
         for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "start"]):
             project.run("git", *command)
         return project
-
-    @staticmethod
-    def presets() -> Path:
-        return REPOSITORY / "presets"
 
     def copy(self, root: Path) -> Project:
         """The folder as it is, with cache, time stamps and Snakemake's records."""

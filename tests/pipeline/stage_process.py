@@ -1,8 +1,9 @@
-"""Stage scripts in processes of their own that share one start-up: torch is imported once, not once a script."""
+"""Stage scripts in processes of their own that share one start-up: torch is imported once, not once per script."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import resource
@@ -11,12 +12,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .project import PATIENCE
-
-NAMES = ("fetch", "split", "pretrain", "search", "derive", "retrain", "adapt", "evaluate", "report")
+from .project import PATIENCE, REPOSITORY
+from .traced import traced_reads
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload([f"stages.{name}" for name in NAMES] + ["tensorboard", "torch._dynamo"])
+_server.set_forkserver_preload(
+    ["torch", "torch._dynamo", "tensorboard", "pandas", "pydantic", "safetensors.torch", "sklearn.metrics"]
+)
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,30 @@ class Ended:
     err: str
 
 
-def run_stage(root: Path, name: str, *arguments: str, file_size: int | None = None) -> Ended:
-    """`python -m stages.NAME ARGUMENTS` in `root`. file_size: bytes after which the disk is full, for any one file."""
+def run_stage(root: Path, name: str, *arguments: str, file_size: int | None = None, trace: Path | None = None) -> Ended:
+    """`python -m stages.NAME ARGUMENTS` in `root`.
+
+    file_size: bytes after which the disk is full, for any one file. trace: where to write what the script imported and
+    which parameters it read.
+    """
     streams = [root.parent / f"{root.name}.{stream}" for stream in ("out", "err")]
-    process = _server.Process(target=_script, args=(str(root), name, arguments, list(map(str, streams)), file_size))
+    process = _server.Process(
+        target=_script, args=(str(root), name, arguments, list(map(str, streams)), file_size, trace)
+    )
     process.start()
     process.join(PATIENCE)
     assert process.exitcode is not None, f"stages.{name} hangs"
     return Ended(process.exitcode, *(stream.read_text() for stream in streams))
 
 
-def _script(root: str, name: str, arguments: tuple[str, ...], streams: list[str], file_size: int | None) -> None:
+def _script(
+    root: str,
+    name: str,
+    arguments: tuple[str, ...],
+    streams: list[str],
+    file_size: int | None,
+    trace: Path | None,
+) -> None:
     for descriptor, path in zip((1, 2), streams, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", closefd=False) for descriptor in (1, 2))
@@ -46,8 +61,8 @@ def _script(root: str, name: str, arguments: tuple[str, ...], streams: list[str]
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     sys.argv = [name, *arguments]
-    sys.modules.pop(f"stages.{name}", None)  # imported by the server, not yet run
     status: object = 0
+    reads = traced_reads() if trace else set()
     try:
         runpy.run_module(f"stages.{name}", run_name="__main__", alter_sys=True)
     except SystemExit as ended:
@@ -57,6 +72,10 @@ def _script(root: str, name: str, arguments: tuple[str, ...], streams: list[str]
 
         traceback.print_exc()
         status = 1
+    if trace:
+        files = [str(module.__file__) for module in sys.modules.values() if getattr(module, "__file__", None)]
+        imported = sorted(os.path.relpath(file, REPOSITORY) for file in files if file.startswith(f"{REPOSITORY}/"))
+        trace.write_text(json.dumps({"imported": imported, "read": sorted(reads)}))
     if isinstance(status, str):
         print(status, file=sys.stderr)
         status = 1

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tailnas.foundation.extensions import names
+
 from .project import REPOSITORY
 
-STAGES = {
-    name: document.get("do", document)
-    for name, document in yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"].items()
-}
-PARAMS = Path("tailnas/params.py")
-"""A dependency of validate alone: to the others their own sections are dependencies, not how they are described."""
-
+DOCUMENT = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
+STAGES = {name: document.get("do", document) for name, document in DOCUMENT["stages"].items()}
+STAGE_SCRIPTS = [Path("stages") / f"{stage}.py" for stage in STAGES]
+EXTENSIONS = ("tailnas/sources", "tailnas/methods", "tailnas/losses", "tailnas/heads")
+EXTENSION_FILES = {Path(folder, f"{name}.py") for folder in EXTENSIONS for name in names(folder.replace("/", "."))}
 ALWAYS_RUN = {Path("tailnas/__init__.py"), Path("stages/__init__.py")}
 """Run whenever anything is imported; they load nothing and compute nothing (see below)."""
 
@@ -36,10 +36,7 @@ def packages_of(path: Path) -> set[Path]:
 
 @cache
 def imports(path: Path) -> frozenset[Path]:
-    """Files of this repository that `path` imports, wherever in the file; not those for type checkers alone.
-
-    Where a module is looked up by its name at run time, its whole package is imported.
-    """
+    """Files of this repository that `path` imports, wherever in the file; not those for type checkers alone."""
     found: set[Path] = set()
 
     def visit(node: ast.AST) -> None:
@@ -55,8 +52,6 @@ def imports(path: Path) -> frozenset[Path]:
                 module = file_of(f"{node.module}.{alias.name}") or file_of(str(node.module))
                 if module is not None:
                     found.add(module)
-        if isinstance(node, ast.Name) and node.id == "import_module" and path != Path("tailnas/__init__.py"):
-            found.update(file.relative_to(REPOSITORY) for file in (REPOSITORY / path).parent.glob("*.py"))
         for child in ast.iter_child_nodes(node):
             visit(child)
 
@@ -64,38 +59,77 @@ def imports(path: Path) -> frozenset[Path]:
     return frozenset(found)
 
 
-def closure(script: Path, excluded: set[Path]) -> set[Path]:
-    """All files of this repository that run when `script` does."""
-    todo, seen = [script], set()
+def closure(*scripts: Path) -> set[Path]:
+    """All files of this repository that run when `scripts` do."""
+    todo, seen = list(scripts), set()
     while todo:
         path = todo.pop()
-        if path not in seen and path not in excluded:
+        if path not in seen and path not in ALWAYS_RUN:
             seen.add(path)
             todo += [*imports(path), *packages_of(path)]
     return seen
 
 
-def code_of(stage: str) -> list[Path]:
-    return [Path(dep) for dep in STAGES[stage]["deps"] if dep.startswith(("stages/", "tailnas/"))]
+def code_of(stage: str) -> list[str]:
+    return [dep for dep in STAGES[stage]["deps"] if dep.startswith(("stages/", "tailnas/"))]
 
 
-def covers(dependency: Path, file: Path) -> bool:
-    return file == dependency or dependency in file.parents
+def chosen(dependency: str) -> set[Path]:
+    """The files that a dependency with a template in it may be; none for others."""
+    folder = dependency.rsplit("/", 1)[0]
+    return {file for file in EXTENSION_FILES if "${" in dependency and str(file.parent) == folder}
+
+
+def covers(dependency: str, file: Path) -> bool:
+    return file in chosen(dependency) or file == Path(dependency) or Path(dependency) in file.parents
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_code_dependencies_are_the_import_closure(stage):
-    excluded = ALWAYS_RUN | (set() if stage == "validate" else {PARAMS})
-    needed = closure(Path("stages") / f"{stage}.py", excluded)
     declared = code_of(stage)
+    extensions = EXTENSION_FILES if stage == "validate" else set().union(*map(chosen, declared))
+    needed = closure(Path("stages") / f"{stage}.py", *extensions)
     missing = sorted(str(file) for file in needed if not any(covers(dep, file) for dep in declared))
     assert not missing, f"imported by {stage}, but no dependency of it"
-    surplus = sorted(str(dep) for dep in declared if not any(covers(dep, file) for file in needed))
+    surplus = sorted(dep for dep in declared if not any(covers(dep, file) for file in needed))
     assert not surplus, f"dependencies of {stage} that it never imports"
-    assert (PARAMS in declared) == (stage == "validate")
     assert len(declared) == len(set(declared))
-    nested = [str(dep) for dep in declared for other in declared if other in dep.parents]
+    nested = [dep for dep in declared for other in declared if Path(other) in Path(dep).parents]
     assert not nested, "listed twice: the folder is there as well"
+
+
+@pytest.mark.parametrize("file", sorted(EXTENSION_FILES), ids=str)
+def test_an_extension_imports_no_sibling_and_nobody_imports_it(file):
+    """Else a change of one would have to make the users of the other stale."""
+    assert not {other for other in imports(file) if other.parent == file.parent}
+    importers = {path for path in closure(*STAGE_SCRIPTS) if file in imports(path)}
+    assert importers == set()
+
+
+LAYERS = (
+    {"foundation"},
+    {"data", "imbalance", "genotype"},
+    {"batches", "space"},
+    {"training"},
+    {"fetch", "split", "pretrain", "search", "derive", "retrain", "adapt", "evaluate", "report", "validate"},
+)
+ROOMS_OF_OTHERS = {"adapt": {"retrain"}, "report": {"derive", "evaluate"}}
+"""Rooms of earlier stages that a stage's room may use; validate may use the settings of all."""
+HOMES = {"sources": "fetch", "methods": "search", "losses": "retrain", "heads": "adapt"}
+
+
+def test_imports_run_downwards():
+    """A room uses rooms of lower layers, of its own layer below the stages' rooms, and none of another stage."""
+    level = {room: index for index, layer in enumerate(LAYERS) for room in layer}
+    for file in closure(*STAGE_SCRIPTS, *EXTENSION_FILES):
+        if file.parts[0] != "tailnas" or len(file.parts) < 3:
+            continue
+        room = HOMES.get(file.parts[1], file.parts[1])
+        used = {found.parts[1] for found in imports(file) if found.parts[0] == "tailnas"} - {room}
+        if room == "validate":
+            continue
+        allowed = {other for other in level if level[other] <= level[room] and level[other] < len(LAYERS) - 1}
+        assert used <= allowed | ROOMS_OF_OTHERS.get(room, set()), f"{file} uses {sorted(used)}"
 
 
 def test_what_every_import_runs_computes_nothing():
@@ -108,25 +142,6 @@ def test_what_every_import_runs_computes_nothing():
         modules = {name.name for node in statements if isinstance(node, ast.Import) for name in node.names}
         modules |= {str(node.module) for node in statements if isinstance(node, ast.ImportFrom)}
         assert modules <= {"os", "importlib", "typing"}
-
-
-def asked_for(script: Path) -> tuple[set[str], set[str]]:
-    """Arguments of every `stage.section(...)`, and attributes X of every `stage.params.X`."""
-    sections, attributes = set(), set()
-    for node in ast.walk(ast.parse((REPOSITORY / script).read_text())):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "stage.section":
-            (argument,) = node.args
-            sections.add(ast.unparse(argument).removeprefix("f").strip("'\"").replace("{args.role}", "${key}"))
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "stage.params":
-            attributes.add(node.attr)
-    return sections, attributes
-
-
-@pytest.mark.parametrize("stage", [name for name in STAGES if name != "validate"])
-def test_parameters_are_the_sections_that_the_script_asks_for(stage):
-    sections, attributes = asked_for(Path("stages") / f"{stage}.py")
-    assert set(STAGES[stage].get("params", [])) == sections
-    assert attributes <= {"runtime"}, "only runtime may be read without being a dependency"
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGES if name != "validate"])
@@ -160,6 +175,5 @@ def test_runtime_is_no_stages_parameter():
 
 
 def test_nothing_is_left_uncached_and_only_the_reports_numbers_are_metrics():
-    document = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
-    assert document["metrics"] == ["results/report/metrics.json"]
+    assert DOCUMENT["metrics"] == ["results/report/metrics.json"]
     assert all(isinstance(out, str) for stage in STAGES.values() for out in stage["outs"])

@@ -15,8 +15,8 @@ from .project import PATIENCE, wait_until
 COMMANDS = {"dvc": ["dvc", "repro"], "snakemake": ["snakemake", "--cores", "2"]}
 OUTPUTS = {
     "pretrain": "results/pretrain/seed0",
-    "search": "results/runs/bbn_hls-if10-seed0/search",
-    "retrain": "results/runs/bbn_hls-if10-seed0/retrain",
+    "search": "results/runs/bbn_hls-10-0/search",
+    "retrain": "results/runs/bbn_hls-10-0/retrain",
 }
 EVERY = [
     (engine, victim, stage)

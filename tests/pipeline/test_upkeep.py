@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tailnas.stage import Stage
+from tailnas.foundation.stage import Stage
 
 from .project import Project
 
@@ -20,7 +20,7 @@ WRITTEN = {
     "fetch": ["meta.json", "train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy"],
     "split": ["split.csv", "counts.csv"],
     "pretrain": ["supernet.safetensors", "history.csv"],
-    "search": ["alphas.npz", "history.csv"],
+    "search": ["found/alphas.npz", "history.csv"],
     "derive": ["genotype.json"],
     "retrain": ["model.safetensors"],
     "adapt": ["model.safetensors"],
@@ -34,6 +34,7 @@ from pathlib import Path
 output = Path(sys.argv[sys.argv.index("--output") + 1])
 output.mkdir(parents=True)
 for name in {names}:
+    (output / name).parent.mkdir(exist_ok=True)
     (output / name).write_text(f"{{sys.argv[1:]}} {{name}}")
 """
 
@@ -83,7 +84,7 @@ def test_prune_leaves_the_present_study_alone(project):
 def test_prune_removes_what_the_study_no_longer_lists(project):
     project.edit({"study.seeds": [0, 1], "data.source.name": "letters"})
     project.dvc("repro")
-    older = ["data/splits/if20.5-seed0/split.csv", "results/runs/bbn_hls-if20.5-seed0/search/history.csv"]
+    older = ["data/splits/if20.5-seed0/split.csv", "results/runs/bbn_hls-20.5-0/search/history.csv"]
     for name in older:
         (project.root / name).parent.mkdir(parents=True)
         (project.root / name).write_text("of another factor")
@@ -91,8 +92,8 @@ def test_prune_removes_what_the_study_no_longer_lists(project):
     project.edit({"study.methods": ["random"], "study.seeds": [0], "data.source.name": "glyphs"})
     project.dvc("repro")
     expected = {"data/raw/letters", "results/pretrain/seed1", "data/splits/if30-seed1", "data/splits/if20.5-seed0"}
-    expected |= {f"results/runs/{run}" for run in ("bbn_hls-if30-seed0", "bbn_hls-if30-seed1", "random-if30-seed1")}
-    expected |= {"results/runs/bbn_hls-if20.5-seed0"}
+    expected |= {f"results/runs/{run}" for run in ("bbn_hls-30-0", "bbn_hls-30-1", "random-30-1")}
+    expected |= {"results/runs/bbn_hls-20.5-0"}
     assert prune(project) == expected
     removed = more - tree(project)
     assert {next(gone for gone in expected if path.startswith(f"{gone}/")) for path in removed} == expected
@@ -125,7 +126,7 @@ def test_prune_never_touches_the_images_that_the_study_reads(project):
     """Not even where they lie in a folder that an earlier study fetched."""
     document = (project.root / "params.yaml").read_text()
     folder = "{name: own, kind: folder, path: data/raw/old/images, test_per_class: 2, seed: 0}"
-    changed = re.sub(r"^  source:\n(    .*\n)+", f"  source: {folder}\n", document, flags=re.MULTILINE)
+    changed = re.sub(r"^  source:.*\n(    .*\n)*", f"  source: {folder}\n", document, flags=re.MULTILINE)
     (project.root / "params.yaml").write_text(changed)
     for name in ("data/raw/old/meta.json", "data/raw/old/images/a/1.png", "data/raw/other/meta.json"):
         (project.root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,7 @@ def test_prune_never_touches_the_images_that_the_study_reads(project):
 def retrain(project: Project, monkeypatch) -> Stage:
     """The stage retrain of a present run, as its script sees itself."""
     monkeypatch.chdir(project.root)
-    run = "results/runs/random-if30-seed0"
+    run = "results/runs/random-30-0"
     return Stage(
         "retrain",
         argparse.Namespace(
@@ -155,10 +156,10 @@ def test_prune_keeps_the_checkpoint_of_interrupted_work_and_removes_all_others(p
     folder.mkdir(parents=True)
     live = [stage.checkpoint, stage.checkpoint.with_name(f"{stage.checkpoint.stem}-single.pt")]
     dead = [
-        folder / f"retrain-random-if30-seed0-{'0' * 16}.pt",  # other parameters, inputs or code
-        folder / f"retrain-random-if30-seed7-{'0' * 16}.pt",  # no run of the study
-        folder / f"adapt-random-if30-seed0-{stage.key[:16]}.pt",  # another stage
-        folder / ".search-random-if30-seed7-0.pt.99.tmp",  # half written by a killed process
+        folder / f"retrain-random-30-0-{'0' * 16}.pt",  # other parameters, inputs or code
+        folder / f"retrain-random-30-7-{'0' * 16}.pt",  # no run of the study
+        folder / f"adapt-random-30-0-{stage.key[:16]}.pt",  # another stage
+        folder / ".search-random-30-7-0.pt.99.tmp",  # half written by a killed process
     ]
     for path in [*live, *dead]:
         path.write_text("state")
@@ -173,13 +174,13 @@ def test_prune_keeps_the_checkpoint_of_interrupted_work_and_removes_all_others(p
 def test_prune_keeps_every_checkpoint_of_a_stage_that_is_at_work_or_misses_an_input(project, monkeypatch):
     stage = retrain(project, monkeypatch)
     stage.checkpoint.parent.mkdir(parents=True)
-    other = stage.checkpoint.with_name(f"retrain-random-if30-seed0-{'0' * 16}.pt")
+    other = stage.checkpoint.with_name(f"retrain-random-30-0-{'0' * 16}.pt")
     other.write_text("state")
     stage.lock_file.parent.mkdir(parents=True, exist_ok=True)
     with stage.lock_file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert prune(project) == set()
-    genotype = project.root / "results/runs/random-if30-seed0/derive/genotype.json"
+    genotype = project.root / "results/runs/random-30-0/derive/genotype.json"
     shutil.move(genotype, project.root / "elsewhere")
     assert prune(project) == set()
     shutil.move(project.root / "elsewhere", genotype)
@@ -200,7 +201,7 @@ def verify(project: Project, status: int) -> str:
 
 def test_verify_finds_equal_what_is_equal(project):
     written = sum(path.startswith(("data/raw", "data/splits", "results/")) for path in tree(project))
-    old = project.root / "results" / "runs" / "old-if30-seed0"  # of a method that is gone: not compared
+    old = project.root / "results" / "runs" / "old-30-0"  # of a method that is gone: not compared
     old.mkdir()
     (old / "notes.txt").write_text("old")
     before = tree(project)
@@ -217,7 +218,7 @@ def test_verify_names_every_file_that_differs(project):
     lines = verify(project, 1).splitlines()
     assert lines[-5:-1] == [
         "results/report/metrics.json: is missing here",
-        *(f"results/runs/{run}-if30-seed0/derive/genotype.json: differs" for run in ("bbn_hls", "random")),
+        *(f"results/runs/{run}-30-0/derive/genotype.json: differs" for run in ("bbn_hls", "random")),
         "results/report/more.json: is missing in the second run",
     ]
     assert lines[-1].endswith("4 differ")

@@ -1,10 +1,11 @@
+import io
 import json
 
 import numpy as np
 import pytest
 
 from tailnas.data.dataset import Dataset, load_test, load_train, save
-from tailnas.errors import UserError
+from tailnas.foundation.errors import UserError
 
 
 def example(channels: int = 3) -> Dataset:
@@ -59,8 +60,6 @@ def test_training_never_opens_the_test_part(tmp_path) -> None:
 
 
 def array_bytes(array: np.ndarray) -> bytes:
-    import io
-
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
@@ -76,7 +75,6 @@ IMAGE_DAMAGE = {
     "magic alone": lambda raw: raw[:6],
     "truncated header": lambda raw: raw[:40],
     "truncated data": lambda raw: raw[:-100],
-    "trailing bytes": lambda raw: raw + b"x",
     "garbled header": lambda raw: raw[:12] + b"\xff" * 60 + raw[72:],
     "unknown version": lambda raw: raw[:6] + b"\x09\x00" + raw[8:],
     "text": lambda raw: b"these are no numbers\n" * 100,
@@ -140,51 +138,44 @@ def test_missing_files(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "JSON"),
-        ('{"name": "toy",', "JSON"),
-        ("[" * 100_000, "JSON"),
-        ("[1]", "allowed: an object"),
-        ("null", "allowed: an object"),
-        ("{}", "allowed: an object with the keys"),
+        (b"", '""'),
+        (b'{"name": "toy",', '"{'),
+        (b"[" * 100_000, '"[[['),
+        (b"\xff\xfe{}", ""),
+        (b"[1]", "[1]"),
+        (b"null", "null"),
+        (b"{}", "name: missing"),
     ],
 )
 def test_broken_meta(tmp_path, text, told) -> None:
     save(example(), tmp_path)
-    (tmp_path / "meta.json").write_text(text)
-    with pytest.raises(UserError, match=told) as caught:
+    (tmp_path / "meta.json").write_bytes(text)
+    with pytest.raises(UserError) as caught:
         load_train(tmp_path)
-    assert "meta.json" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    line = str(caught.value)
+    assert line.startswith(f"{tmp_path / 'meta.json'}: {told}") and "; allowed: " in line
+    assert "\n" not in line and len(line) < 300
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("key", "value", "told"),
     [
-        ("name", 3),
-        ("kind", None),
-        ("classes", ["a", "a", "b"]),
-        ("classes", ["a"]),
-        ("classes", "abc"),
-        ("classes", ["a", 2, "c"]),
-        ("image_size", "16"),
-        ("image_size", 16.0),
-        ("channels", True),
-        ("channels", 0),
-        ("train_counts", [4, 4]),
-        ("train_counts", [4, 4, -4]),
-        ("train_counts", None),
+        ("name", 3, "name: 3"),
+        ("kind", None, "kind: null"),
+        ("classes", "abc", 'classes: "abc"'),
+        ("classes", ["a", 2, "c"], "classes.1: 2"),
+        ("image_size", "16", 'image_size: "16"'),
+        ("image_size", 16.5, "image_size: 16.5"),
+        ("image_size", -4, "image_size: -4"),
+        ("channels", True, "channels: true"),
+        ("train_counts", None, "train_counts: null"),
+        ("sizes", [], "sizes: []"),
     ],
 )
-def test_wrong_meta_values(tmp_path, key, value) -> None:
+def test_wrong_meta_values(tmp_path, key, value, told) -> None:
     save(example(), tmp_path)
     path = tmp_path / "meta.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
-    with pytest.raises(UserError, match=rf"meta\.json: {key}: .* allowed: "):
+    with pytest.raises(UserError) as caught:
         load_train(tmp_path)
-
-
-def test_meta_that_is_no_text(tmp_path) -> None:
-    save(example(), tmp_path)
-    (tmp_path / "meta.json").write_bytes(b"\xff\xfe{}")
-    with pytest.raises(UserError, match=r"meta\.json: cannot be read"):
-        load_train(tmp_path)
+    assert str(caught.value) == f"{path}: {told}; allowed: the object that the fetch stage writes"

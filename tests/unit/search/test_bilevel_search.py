@@ -1,44 +1,37 @@
 """The bilevel search as a whole: what moves, what stays, and that an interruption leaves no trace."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
-from tailnas.data.batches import sequential_batches
-from tailnas.data.device import DeviceImages
-from tailnas.errors import UserError
+from tailnas.batches.batches import sequential_batches
+from tailnas.batches.device_images import DeviceImages
+from tailnas.data.split_file import HALVES
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.seeding import torch_generator
 from tailnas.search.bilevel import Bilevel
 from tailnas.search.objective import SingleBranch, TwoBranch
+from tailnas.search.run import bilevel_cost
 from tailnas.search.sweep import mixing_ratio_sweep
-from tailnas.seeding import torch_generator
+from tailnas.space.pretrained import supernet
 from tailnas.space.supernet import initial_alphas
-from tailnas.training.pretraining import supernet
-from tailnas.training.progress import Progress
+from tests.unit.small_search import Killed, same, search
 
 BILEVEL = ("darts", "bbn", "bbn_hls")
 COMPONENTS = {"darts": ("normal", "reduce")} | dict.fromkeys(
     ("bbn", "bbn_hls"), ("normal", "reduce", "instance_head", "class_head")
 )
-
-
-def equal(first, second) -> bool:
-    """Whether two results agree bit by bit."""
-    state, other = first.network.state_dict(), second.network.state_dict()
-    return (
-        first.history == second.history
-        and first.alphas.keys() == second.alphas.keys()
-        and all(torch.equal(values, second.alphas[name]) for name, values in first.alphas.items())
-        and state.keys() == other.keys()
-        and all(torch.equal(values, other[name]) for name, values in state.items())
-    )
+RATES = ("backbone", "instance_head", "class_head")
 
 
 @pytest.mark.parametrize("name", BILEVEL)
-def test_result_holds_what_was_searched_and_follows_the_seed(make_task, search, tmp_path, name):
-    result = search(name, make_task(folder=tmp_path / "a"))
-    assert tuple(result.alphas) == COMPONENTS[name]
+def test_result_holds_what_was_searched_and_follows_the_seed(make_task, name):
+    task = make_task()
+    result = search(name, task)
+    assert result.genotype is None and tuple(result.alphas) == COMPONENTS[name]
     assert all(values.shape == (3, 14, 8) and values.dtype == torch.float32 for values in result.alphas.values())
     assert [row["epoch"] for row in result.history] == [1, 2]
     wanted = {"epoch", "lr_weights", "lr_backbone", "loss", "architecture_loss", "balanced_accuracy", "skip_share"}
@@ -47,43 +40,26 @@ def test_result_holds_what_was_searched_and_follows_the_seed(make_task, search, 
     assert set(result.history[0]) == wanted | (two_branch if name != "darts" else set())
     assert set(json.loads(result.history[-1]["genotype"])) == {*COMPONENTS[name], "concat"}
 
-    assert equal(result, search(name, make_task(folder=tmp_path / "b")))
-    other = search(name, make_task(seed=1, epochs=1, folder=tmp_path / "c"))
+    trained = sum(weight.numel() for weight in result.network.parameters())
+    assert result.cost == bilevel_cost(task, 1 if name == "darts" else 2, trained)
+
+    assert same(result, search(name, make_task()))
+    other = search(name, make_task(seed=1, epochs=1))
     assert not any(torch.equal(values[:2], result.alphas[key][:2]) for key, values in other.alphas.items())
 
 
-def test_random_follows_its_seed_and_is_not_trained(make_task, search):
-    results = [search("random", make_task(seed=seed)) for seed in (0, 0, 1)]
-    assert results[0].history == results[1].history != results[2].history
-    assert results[0].network is None and [row["epoch"] for row in results[0].history] == [0]
-    assert results[0].alphas["normal"].shape == (1, 14, 8)
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
 @pytest.mark.parametrize(("name", "order"), [("darts", "second"), ("bbn_hls", "first")])
-def test_an_interrupted_search_ends_as_if_nothing_had_happened(make_task, search, tmp_path, monkeypatch, name, order):
-    """Interrupted once right after a checkpoint, once in an epoch, each time in a process of its own."""
-    settings = {"epochs": 3, "order": order, "flip": True, "crop_padding": 2}
-    whole = search(name, make_task(folder=tmp_path / "whole", **settings))
-
-    def die(*args):
-        raise Killed
-
-    interrupted = tmp_path / "interrupted"
-    for seed, moment in enumerate(("epoch", "step")):
-        with monkeypatch.context() as patch:
-            patch.setattr(Progress, moment, die)
-            with pytest.raises(Killed):
-                search(name, make_task(folder=interrupted, **settings))
-        torch.manual_seed(seed)  # another process starts with other global generators
-    assert (interrupted / "search.pt").exists()
-    assert equal(search(name, make_task(folder=interrupted, **settings)), whole)
-
-    monkeypatch.setattr(Progress, "step", lambda self: pytest.fail("a finished step was made again"))
-    assert equal(search(name, make_task(folder=interrupted, **settings)), whole)
+def test_an_interrupted_search_ends_as_if_nothing_had_happened(make_task, tmp_path, name, order):
+    """Killed in the first epoch and in the second, each time in a process of its own."""
+    settings = {"order": order, "flip": True}
+    whole = search(name, make_task(**settings))
+    interrupted = {"folder": tmp_path / "interrupted", **settings}
+    for process, epochs in enumerate((0, 1)):
+        torch.manual_seed(process)  # another process starts with other global generators
+        with pytest.raises(Killed):
+            search(name, make_task(epochs_to_live=epochs, **interrupted))
+    assert same(search(name, make_task(epochs_to_live=1, **interrupted)), whole)
+    assert same(search(name, make_task(epochs_to_live=0, **interrupted)), whole), "a finished step was made again"
 
 
 def moving(task, objective, factor=1.0, rates=(0.1, 0.1, 0.1), epsilon=1e-8):
@@ -91,15 +67,12 @@ def moving(task, objective, factor=1.0, rates=(0.1, 0.1, 0.1), epsilon=1e-8):
     alphas = initial_alphas(objective.components, torch_generator(0, "search", "alphas"))
     plain = objective.loss
     objective.loss = lambda *inputs: {key: factor * value for key, value in plain(*inputs).items()}
-    bilevel = Bilevel(objective, alphas, task.settings)
-    bilevel.set_learning_rates(0.025, dict(zip(("backbone", "instance_head", "class_head"), rates, strict=True)))
+    bilevel = Bilevel(objective, alphas, task.training, task.bilevel)
+    bilevel.set_learning_rates(0.025, dict(zip(RATES, rates, strict=True)))
     for group in bilevel.alpha_optimiser.param_groups:
         group["eps"] = epsilon
     samplers = ["instance", "reversed"][: objective.branches]
-    halves = [
-        zip(*(batches.epoch(3) for batches in task.batches(half, samplers)), strict=True)
-        for half in ("weights", "architecture")
-    ]
+    halves = [zip(*(batches.epoch(3) for batches in task.batches(half, samplers)), strict=True) for half in HALVES]
     travel = dict.fromkeys(alphas, 0.0)
     for weight_step, architecture_step in zip(*halves, strict=True):
         before = {name: values.detach().clone() for name, values in bilevel.alphas.items()}
@@ -159,21 +132,35 @@ def test_travel_goes_to_zero_with_the_rate(make_task):
     assert all(large > 5 * small > 0 for large, small in pairwise(distances))
 
 
-def test_hls_slows_the_heads_as_the_mixing_ratio_says(make_task, search):
-    result = search("bbn_hls", make_task(epochs=2, mixing_schedule="linear", architecture_learning_rate=0.2))
-    for row, mu in zip(result.history, (0.75, 0.25), strict=True):
-        assert row["mixing_ratio"] == pytest.approx(mu)
-        assert row["lr_backbone"] == row["lr_instance_head"] == pytest.approx(0.2 * mu)
-        assert row["lr_class_head"] == pytest.approx(0.2 * (1 - mu))
+def test_running_statistics_follow_the_weight_steps_alone(make_task):
+    """A network in eval mode has never seen the architecture half."""
+    task = make_task()
+    objective = one_branch(task)
+    before = {key: values.clone() for key, values in objective.network.named_buffers()}
+    moving(task, objective)
+    assert all(torch.equal(values, before[key]) for key, values in objective.network.named_buffers())
 
 
-def test_the_sweep_is_the_accuracy_at_each_mixing_ratio(make_task, search):
+@pytest.mark.parametrize(("half", "counted"), [("weight", 0), ("architecture", 2)])
+def test_a_loss_takes_the_weights_of_its_half(make_task, half, counted):
+    """Weights that single out one class leave that class's mean cross-entropy."""
+    task = make_task()
+    single = {"weight": torch.tensor([1.0, 0.0, 0.0]), "architecture": torch.tensor([0.0, 0.0, 1.0])}
+    objective = SingleBranch(task.single_branch().eval(), class_weights=single)
+    images, labels = batch = next(iter(task.batches("architecture", ["class_balanced"])[0].epoch(1)))
+    alphas = {name: torch.zeros(14, 8) for name in objective.components}
+    rows = labels == counted
+    expected = torch.nn.functional.cross_entropy(objective.logits(images, alphas)[rows], labels[rows])
+    torch.testing.assert_close(objective.loss((batch,), alphas, half)["loss"], expected)
+
+
+def test_the_sweep_is_the_accuracy_at_each_mixing_ratio(make_task):
     task = make_task(epochs=1)
     rows = search("bbn", task).tables["mixing_ratio"]
     assert [row["mixing_ratio"] for row in rows] == pytest.approx([step / 20 for step in range(21)])
     objective = TwoBranch(task.two_branch().eval())
     alphas = initial_alphas(objective.components, torch_generator(0, "alphas"))
-    images = DeviceImages(task.architecture.images[:40], task.architecture.labels[:40])
+    images = DeviceImages(task.architecture_half.images[:20], task.architecture_half.labels[:20])
     swept = mixing_ratio_sweep(task, objective, alphas, images)
     pixels = torch.cat([batch for batch, _ in sequential_batches(images, 16, task.normalisation)])
     for row in swept[::5]:
@@ -183,24 +170,20 @@ def test_the_sweep_is_the_accuracy_at_each_mixing_ratio(make_task, search):
         assert row["balanced_accuracy"] == pytest.approx(sum(recalls) / len(recalls))
 
 
-def test_bbn_keeps_all_rates(make_task, search):
-    row = search("bbn", make_task(epochs=1, architecture_learning_rate=0.2)).history[0]
-    assert {row[f"lr_{name}"] for name in ("backbone", "instance_head", "class_head")} == {0.2}
-
-
 @pytest.mark.parametrize("name", BILEVEL)
-def test_a_frozen_backbone_is_frozen(make_task, search, name):
+def test_a_frozen_backbone_is_frozen(make_task, name):
     """Its weights, bit by bit; the running statistics follow the target's images."""
-    reference = make_task()
-    source = supernet(reference.space, 7, 1).state_dict()
-    task = make_task(pretrained=source, initialisation="pretrained", freeze_backbone=True, epochs=1)
-    result = search(name, task)
+    task = make_task(initialisation="pretrained", freeze_backbone=True, epochs=1)
+    source = supernet(task.space, 7, 1).state_dict()
+    result = search(name, replace(task, pretrained=source))
     last = f"cells.{task.space.cells}."
     state, buffers = result.network.state_dict(), {key for key, _ in result.network.named_buffers()}
     head = {key for key in state if key.startswith(("instance_head.", "class_head.", last))}
     frozen = {key for key in state if key.startswith(("stem.", "cells."))} - head
     assert len(frozen - buffers) > 100
     assert all(torch.equal(state[key], source[key]) for key in frozen - buffers)
+    trained = {key: weight.numel() for key, weight in result.network.named_parameters() if key not in frozen}
+    assert result.cost.weights_trained == sum(trained.values())
 
     def start(key):
         return source[last + key.split(".", 1)[1] if "_head" in key else key]
@@ -209,16 +192,30 @@ def test_a_frozen_backbone_is_frozen(make_task, search, name):
     assert all(not torch.equal(values[0], values[-1]) for values in result.alphas.values())
 
 
-def test_a_diverging_search_names_its_rate(make_task, search):
-    with pytest.raises(UserError, match=r"^search\.learning_rate: the loss became .*allowed: ") as error:
-        search("darts", make_task(learning_rate=1e30, gradient_clip=None))
+@pytest.mark.parametrize("branches", ["single_branch", "two_branch"])
+def test_weights_of_another_super_network_are_named(make_task, tmp_path, branches):
+    task = make_task()
+    deeper = supernet(task.space.model_copy(update={"cells": 4}), 7, 1).state_dict()
+    wider = supernet(task.space.model_copy(update={"channels": 3}), 7, 1).state_dict()
+    for state, what in ((deeper, "another depth"), (wider, "has shape")):
+        file = tmp_path / "supernet.safetensors"
+        with pytest.raises(UserError, match=rf"^{file}: .*{what}.*; allowed: ") as error:
+            getattr(replace(task, pretrained=state, pretrained_file=file), branches)()
+        assert "\n" not in str(error.value)
+
+
+def test_a_diverging_search_names_its_rate(make_task):
+    task = make_task(learning_rate=1e30, gradient_clip=None)
+    with pytest.raises(UserError, match=r"^search\.training\.learning_rate: the loss became .*; allowed: ") as error:
+        search("darts", task)
     assert "\n" not in str(error.value)
 
 
-def test_running_statistics_follow_the_weight_steps_alone(make_task):
-    """A network in eval mode has never seen the architecture half."""
-    task = make_task()
-    objective = SingleBranch(task.single_branch().train())
-    before = {key: values.clone() for key, values in objective.network.named_buffers()}
-    moving(task, objective)
-    assert all(torch.equal(values, before[key]) for key, values in objective.network.named_buffers())
+def test_cost_counts_every_pass(make_task):
+    """Batches of 8 of 21 images, two steps per epoch, two epochs; the second order passes the weight batch 4 times."""
+    first = bilevel_cost(make_task(batch_size=8), 1)
+    assert (first.optimiser_steps, first.trained_images, first.scored_images) == (8, 4 * 16, 0)
+    assert bilevel_cost(make_task(batch_size=8, order="second"), 1).trained_images == 4 * (4 * 8 + 8)
+    two = bilevel_cost(make_task(batch_size=8), 2)
+    assert (two.trained_images, two.total_multiply_adds) == (2 * 4 * 16, 2 * first.total_multiply_adds)
+    assert first.total_multiply_adds % first.trained_images == 0

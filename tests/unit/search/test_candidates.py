@@ -4,13 +4,21 @@ import io
 
 import pytest
 import torch
+from pydantic import ValidationError
 
-from tailnas.search.candidates import Evolution, RandomCandidates, make_candidates
+from tailnas.genotype.genotype import Genotype
+from tailnas.search.candidates import (
+    Evolution,
+    RandomCandidates,
+    RandomDraws,
+    RegularisedEvolution,
+    make_candidates,
+)
 from tailnas.search.cost import Cost, candidate_network, path_costs
 from tailnas.search.ranking import rank
-from tailnas.space.genotype import Genotype
 from tailnas.space.multiply_adds import multiply_adds
 from tailnas.space.random_genotype import random_genotype
+from tailnas.space.settings import Space
 from tailnas.training.loop import Loop
 
 
@@ -81,15 +89,29 @@ def test_the_first_of_equals_wins(tmp_path):
     assert [Genotype.from_json(row["genotype"]) for row in table] == [genotype for genotype, _ in candidates.scored]
 
 
-def test_source_follows_the_parameters(make_task):
-    task = make_task(candidate_source="evolution", population=3, tournament=2)
-    made = make_candidates(task.settings, generator())
-    assert isinstance(made, Evolution) and (made.population, made.tournament) == (3, 2)
-    assert type(make_candidates(make_task().settings, generator())) is RandomCandidates
+def test_source_follows_the_parameters():
+    evolution = RegularisedEvolution(name="evolution", count=40, population=8, tournament=4)
+    one, other = make_candidates(evolution, generator()), Evolution(generator(), 8, 4)
+    assert scored(one, 40) == scored(other, 40) and one.scored == other.scored
+    one, other = make_candidates(RandomDraws(name="random", count=40), generator()), RandomCandidates(generator())
+    assert scored(one, 40) == scored(other, 40) and one.scored == other.scored
 
 
-def test_costs_of_paths_are_those_of_their_networks(make_task):
-    space, source = make_task().space, generator()
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"population": 41}, r"at most count \(40\)"),
+        ({"tournament": 9}, r"at most population \(8\)"),
+        ({"count": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_an_evolution_that_has_too_few_candidates_is_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
+        RegularisedEvolution(**{"name": "evolution", "count": 40, "population": 8, "tournament": 4, **change})
+
+
+def test_costs_of_paths_are_those_of_their_networks():
+    space, source = Space(channels=2, cells=3), generator()
     costs = path_costs(space, 3, 1, 16)
     for _ in range(5):
         genotype = random_genotype(source)

@@ -1,36 +1,31 @@
 """The runner's epochs are the steps of `Bilevel` on the planned batches; a recorded GPU step is the same step."""
 
-import copy
-
 import pytest
 import torch
 
-from tailnas.data.augmentation import Augmentation
-from tailnas.data.batches import Batches
-from tailnas.data.device import DeviceImages, Normalisation
+from tailnas.batches.augmentation import Augmentation
+from tailnas.batches.batches import Batches
+from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.imbalance.samplers import make_sampler
-from tailnas.params import Search
 from tailnas.search.bilevel import Bilevel
 from tailnas.search.objective import TwoBranch
-from tailnas.search.steps import StepRunner
+from tailnas.search.steps import EAGER_STEPS, StepRunner
 from tailnas.space.supernet import initial_alphas, seeded_initialisation
 from tailnas.space.two_branch import TwoBranchSuperNet
+from tests.unit.small_search import PARAMS
 
 CLASSES = 3
+RATES = {"backbone": 0.05, "instance_head": 0.04, "class_head": 0.01}
 
 
-def settings(order: str) -> Search:
-    return Search.model_construct(
-        order=order,
-        freeze_backbone=False,
-        learning_rate=0.05,
-        momentum=0.9,
-        weight_decay=3e-4,
-        gradient_clip=5.0,
-        architecture_learning_rate=0.05,
-        architecture_betas=[0.5, 0.999],
-        architecture_weight_decay=1e-3,
-    )
+class Counting(TwoBranch):
+    """Counts how often its loss is computed from Python."""
+
+    calls = 0
+
+    def loss(self, *inputs):
+        self.calls += 1
+        return super().loss(*inputs)
 
 
 def build(device: str, order: str) -> tuple[Bilevel, list[Batches], list[Batches]]:
@@ -46,7 +41,7 @@ def build(device: str, order: str) -> tuple[Bilevel, list[Batches], list[Batches
                 make_sampler(name, labels, CLASSES, torch.Generator().manual_seed(seed)),
                 8,
                 Normalisation.of(images),
-                Augmentation(2, True) if half == "weights" else None,
+                Augmentation(2, True) if half == "weight" else None,
                 torch.Generator().manual_seed(seed + 10),
             )
             for seed, name in enumerate(("instance", "reversed"))
@@ -55,28 +50,30 @@ def build(device: str, order: str) -> tuple[Bilevel, list[Batches], list[Batches
     with seeded_initialisation(0):
         network = TwoBranchSuperNet(2, 3, CLASSES, 1).to(device)
     alphas = initial_alphas(network.components, torch.Generator().manual_seed(1))
-    bilevel = Bilevel(TwoBranch(network), {name: a.to(device) for name, a in alphas.items()}, settings(order))
-    return bilevel, sources("weights"), sources("architecture")
+    settings = PARAMS.search.bilevel.model_copy(update={"order": order})
+    objective = Counting(network)
+    bilevel = Bilevel(objective, {name: a.to(device) for name, a in alphas.items()}, PARAMS.search.training, settings)
+    return bilevel, sources("weight"), sources("architecture")
 
 
 def run(bilevel: Bilevel, runner: StepRunner, epochs: int) -> list[dict[str, torch.Tensor]]:
     losses = []
     for epoch in range(epochs):
         bilevel.objective.set_mixing_ratio(1 - epoch / epochs)
-        bilevel.set_learning_rates(0.05 / (epoch + 1), {"backbone": 0.05, "instance_head": 0.04, "class_head": 0.01})
+        bilevel.set_learning_rates(0.05 / (epoch + 1), RATES)
         losses += runner.epoch(3, lambda: None)
     return losses
 
 
 def test_an_epoch_is_its_planned_steps() -> None:
     bilevel, weights, architecture = build("cpu", "first")
-    by_hand = copy.deepcopy((bilevel, weights, architecture))
-    runner = StepRunner(bilevel, weights, architecture, cuda_graph=True)
-    bilevel.set_learning_rates(0.05, {"backbone": 0.05, "instance_head": 0.04, "class_head": 0.01})
-    losses = runner.epoch(3, lambda: None)
+    bilevel.set_learning_rates(0.05, RATES)
+    done: list[int] = []
+    losses = StepRunner(bilevel, weights, architecture, cuda_graph=True).epoch(3, lambda: done.append(len(done)))
+    assert done == [0, 1, 2]
 
-    other, weights, architecture = by_hand
-    other.set_learning_rates(0.05, {"backbone": 0.05, "instance_head": 0.04, "class_head": 0.01})
+    other, weights, architecture = build("cpu", "first")
+    other.set_learning_rates(0.05, RATES)
     training = zip(*(source.epoch(3) for source in weights), strict=True)
     validation = zip(*(source.epoch(3) for source in architecture), strict=True)
     for mine, pair, architecture_pair in zip(losses, training, validation, strict=True):
@@ -88,14 +85,16 @@ def test_an_epoch_is_its_planned_steps() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("order", ["first", "second"])
-def test_a_recorded_step_is_the_same_step(order: str) -> None:
+@pytest.mark.parametrize(("order", "losses_per_step"), [("first", 2), ("second", 5)])
+def test_a_recorded_step_is_the_same_step(order: str, losses_per_step: int) -> None:
     torch.backends.cudnn.deterministic = True
     recorded, eager = build("cuda", order), build("cuda", order)
-    runner = StepRunner(*recorded, cuda_graph=True)
-    with_graph = run(recorded[0], runner, 4)
+    with_graph = run(recorded[0], StepRunner(*recorded, cuda_graph=True), 4)
     without = run(eager[0], StepRunner(*eager, cuda_graph=False), 4)
-    assert runner._graph is not None
+    assert recorded[0].objective.calls == (EAGER_STEPS + 1) * losses_per_step, (
+        "twelve steps, of which the fourth is recorded"
+    )
+    assert eager[0].objective.calls == 12 * losses_per_step
     for mine, theirs in zip(with_graph, without, strict=True):
         for name in mine:
             torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-4)

@@ -5,15 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from tailnas.errors import UserError
-from tailnas.space.genotype import DARTS_V1, DARTS_V2, Genotype
-from tailnas.space.inherit import inherit_weights
+from tailnas.foundation.errors import UserError
+from tailnas.genotype.genotype import DARTS_V1, DARTS_V2, Genotype
+from tailnas.genotype.primitives import PRIMITIVES, edge_index
 from tailnas.space.network import Network, load_model, save_model
-from tailnas.space.primitives import PRIMITIVES, edge_index
 from tailnas.space.supernet import SuperNet, seeded_initialisation
-from tailnas.space.supernet_file import load_supernet, save_supernet
-from tailnas.space.two_branch import TwoBranchSuperNet
 from tailnas.space.weights import read_weights, save_weights
+from tests.unit.space.sharing import derived_network
 
 
 def parameters(module: nn.Module) -> int:
@@ -38,7 +36,7 @@ def test_auxiliary_logits_in_training_only() -> None:
     logits, auxiliary = network(images)
     assert logits.shape == auxiliary.shape == (2, 10)
     assert network.eval()(images).shape == (2, 10)
-    with pytest.raises(ValueError, match="8x8"):
+    with pytest.raises(ValueError, match=r"^auxiliary head: map \(4, 4\); allowed: 8x8"):
         network.train()(torch.randn(2, 1, 16, 16))
 
 
@@ -47,7 +45,7 @@ def test_the_last_cell_is_the_instance_head() -> None:
     network = Network(Genotype(DARTS_V2.normal, DARTS_V2.reduce, head, head), 4, 4, 10, reductions=(1, 2))
     assert all(isinstance(operation, nn.Identity) for operation in network.cells[3].operations)
     assert network(torch.randn(2, 3, 16, 16)).shape == (2, 10)
-    with pytest.raises(ValueError, match="head cell 3"):
+    with pytest.raises(ValueError, match=r"^reductions: \(1, 3\); allowed: without the head cell 3"):
         Network(network.genotype, 4, 4, 10, reductions=(1, 3))
 
 
@@ -60,15 +58,17 @@ def test_drop_path_drops_whole_paths_of_single_images() -> None:
     network, images = small(), torch.randn(4, 1, 16, 16)
     calm = network(images)
     network.drop_path = 0.5
-    with pytest.raises(ValueError, match="drop_path_generator"):
+    with pytest.raises(ValueError, match=r"^drop_path: 0\.5 without drop_path_generator"):
         network(images)
     network.drop_path_generator = torch.Generator().manual_seed(0)
-    scales = torch.stack(network._path_scales(images, list(network.cells)))
+    seen: list[torch.Tensor] = []
+    for cell in network.cells:
+        cell.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[2]))
+    first = network(images)
+    scales = torch.stack(seen)
     assert scales.shape == (sum(cell.droppable() for cell in network.cells), 4, 1, 1, 1)
     assert set(scales.unique().tolist()) == {0.0, 2.0}
     assert 0.3 < scales.mean() / 2 < 0.7
-    network.drop_path_generator.manual_seed(0)
-    first = network(images)
     network.drop_path_generator.manual_seed(0)
     assert torch.equal(first, network(images)) and not torch.equal(first, calm)
     network.drop_path_generator = None
@@ -120,7 +120,7 @@ class TestModelFile:
         "images", [np.zeros((1, 1, 16, 16)), np.zeros((1, 3, 16, 16), np.uint8), np.zeros((1, 16, 16), np.uint8)]
     )
     def test_prediction_refuses_other_images(self, images: np.ndarray) -> None:
-        with pytest.raises(ValueError, match="uint8 of shape"):
+        with pytest.raises(ValueError, match=r"^images: .*; allowed: uint8 of shape \(N, 1, H, W\)$"):
             small().predict(images)
 
     def test_damaged_files_are_named(self, tmp_path: Path) -> None:
@@ -132,57 +132,55 @@ class TestModelFile:
             with pytest.raises(UserError) as raised:
                 load_model(path)
             message = str(raised.value)
-            assert str(path) in message and "\n" not in message
+            assert message.startswith(f"{path}: ") and "; allowed: " in message and "\n" not in message
             return message
 
         path.write_bytes(content[: len(content) // 2])
-        assert "not a readable safetensors file" in error()
+        assert "unreadable" in error()
         path.write_bytes(b"")
-        assert "not a readable safetensors file" in error()
+        assert "unreadable" in error()
         path.write_bytes(b"\xff" * 64)
-        assert "not a readable safetensors file" in error()
+        assert "unreadable" in error()
         path.unlink()
-        assert "no such weights file" in error()
+        assert "no such file" in error()
         save_weights(path, state, config | {"kind": "supernet"})
-        assert "holds a supernet, a network is needed" in error()
+        assert "holds a supernet; allowed: a network" in error()
         save_weights(path, state, {})
-        assert "no weights of tailnas" in error()
+        assert "metadata without an entry 'tailnas'" in error()
         save_weights(path, {k: v for k, v in state.items() if k != "stem.0.weight"}, config)
         assert "stem.0.weight is missing" in error()
         save_weights(path, state | {"more": torch.zeros(1)}, config)
         assert "more is not part" in error()
         save_weights(path, state | {"classifier.bias": torch.zeros(3)}, config)
-        assert "classifier.bias has shape (3,), the network needs (10,)" in error()
-        for change in ({"genotype": 3}, {"channels": "4"}, {"mean": [0.0, 0.0]}, {"std": None}, {"classes": 10}):
+        assert "classifier.bias has shape (3,); allowed: (10,)" in error()
+        save_weights(path, state | {"classifier.bias": torch.full((10,), torch.nan)}, config)
+        assert "classifier.bias holds NaN or infinity" in error()
+        for change in ({"genotype": 3}, {"channels": "4"}, {"std": None}, {"classes": 10}, {"channels": [4, 8]}):
             save_weights(path, state, config | change)
-            assert "description of the network" in error()
+            assert "unusable description" in error()
+        save_weights(path, state, config | {"mean": [0.0, 0.0]})
+        assert "mean, std: 2, 1 values; allowed: 1 each" in error()
+        save_weights(path, state, config | {"std": [0.0]})
+        assert "mean, std: [0.25], [0.0]; allowed: finite numbers, std above 0" in error()
         save_weights(path, state, {key: value for key, value in config.items() if key != "cells"})
-        assert "the key 'cells' is missing" in error()
+        assert "'cells' is missing" in error()
+
+    def test_classes_of_other_data_are_named(self, tmp_path: Path) -> None:
+        path, _ = self.write(tmp_path)
+        assert load_model(path, self.classes).classes == self.classes
+        with pytest.raises(UserError, match=rf"^{path}: 10 other classes; allowed: the 2 of the data$"):
+            load_model(path, ["a", "b"])
 
 
-@pytest.mark.parametrize("build", [SuperNet, TwoBranchSuperNet])
-def test_super_network_file_round_trip(build: type[SuperNet | TwoBranchSuperNet], tmp_path: Path) -> None:
-    net = build(4, 3, 7, 1)
-    save_supernet(tmp_path / "net", net)
-    loaded = load_supernet(tmp_path / "net")
-    assert type(loaded) is build
-    for (key, value), other in zip(net.state_dict().items(), loaded.state_dict().values(), strict=True):
-        assert torch.equal(value, other), key
-    state, config = read_weights(tmp_path / "net")
-    save_weights(tmp_path / "net", state, config | {"channels": None})
-    with pytest.raises(UserError, match="description of the super-network"):
-        load_supernet(tmp_path / "net")
-
-
-def test_derived_network_inherits_the_super_network() -> None:
+def test_derived_network_is_the_super_network_with_one_hot_mixtures() -> None:
     """With one-hot mixtures on the kept edges, the super-network in eval mode is the derived network."""
     convolutional = (("sep_conv_3x3", 0), ("dil_conv_5x5", 1), ("skip_connect", 0), ("sep_conv_5x5", 2)) * 2
     genotype = Genotype(convolutional, tuple(reversed([*convolutional[:2]])) + convolutional[2:])
     with seeded_initialisation(1):
-        net, network = SuperNet(4, 3, 10), Network(genotype, 4, 3, 10)
-    for _ in range(3):
-        net(torch.randn(8, 3, 16, 16))
-    inherit_weights(network, net)
+        net = SuperNet(4, 3, 10)
+        for _ in range(3):
+            net(torch.randn(8, 3, 16, 16))
+        images = torch.randn(4, 3, 16, 16)
     alphas = {}
     for name, edges in genotype.components().items():
         alphas[name] = torch.full((14, 8), -torch.inf)
@@ -190,19 +188,5 @@ def test_derived_network_inherits_the_super_network() -> None:
         for position, (primitive, source) in enumerate(edges):
             row = edge_index(position // 2, source)
             alphas[name][row, [0, PRIMITIVES.index(primitive)]] = torch.tensor([-torch.inf, 0.0])
-    images = torch.randn(4, 3, 16, 16)
     expected = net.eval()(images, alphas)
-    # eps of BatchNorm is the same in both; the derived network's affine weights are still the identity
-    torch.testing.assert_close(network.eval()(images), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_inheritance_from_the_instance_branch_and_its_limits() -> None:
-    genotype = Genotype(DARTS_V2.normal, DARTS_V2.reduce, DARTS_V1.normal, DARTS_V1.normal)
-    net = TwoBranchSuperNet(4, 3, 10)
-    network = Network(genotype, 4, 4, 10, reductions=(1, 2))
-    inherit_weights(network, net)
-    assert torch.equal(network.classifier.weight, net.instance_classifier.weight)
-    kept = network.cells[3].operations[0].pointwise1.weight
-    assert torch.equal(kept, net.instance_head.edges[edge_index(0, 1)]["sep_conv_3x3"].pointwise1.weight)
-    with pytest.raises(ValueError, match="super-network"):
-        inherit_weights(Network(genotype, 8, 4, 10, reductions=(1, 2)), net)
+    torch.testing.assert_close(derived_network(genotype, net).eval()(images), expected, rtol=1e-4, atol=1e-4)

@@ -4,13 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from tailnas.space.genotype import DARTS_V2, Genotype
-from tailnas.space.inherit import inherit_weights
-from tailnas.space.network import Network
+from tailnas.genotype.genotype import DARTS_V2, Genotype
 from tailnas.space.path import path_features, path_logits, path_statistics
-from tailnas.space.primitives import NODES
-from tailnas.space.random_genotype import mutated, random_genotype
 from tailnas.space.supernet import SuperNet, seeded_initialisation
+from tests.unit.space.sharing import derived_network
 
 IMAGES = torch.randn(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 CONVOLUTIONS = Genotype(
@@ -27,8 +24,7 @@ def network():
 
 
 def test_a_path_is_the_derived_network_with_shared_weights(network):
-    derived = Network(CONVOLUTIONS, 2, 4, 3, in_channels=1, reductions=(1, 2))
-    inherit_weights(derived, network)
+    derived = derived_network(CONVOLUTIONS, network)
     for mode in (True, False):
         torch.testing.assert_close(path_logits(network.train(mode), CONVOLUTIONS, IMAGES), derived.train(mode)(IMAGES))
 
@@ -67,23 +63,3 @@ def test_statistics_are_those_of_the_path_and_leave_no_trace(network):
         shared = path_features(network, DARTS_V2, IMAGES)
     torch.testing.assert_close(shared, path_features(network.eval(), DARTS_V2, IMAGES))
     assert not torch.allclose(shared, estimated)
-
-
-def test_a_mutation_changes_one_edge():
-    generator = torch.Generator().manual_seed(0)
-    genotype, kinds = random_genotype(generator), set()
-    for _ in range(300):
-        child = mutated(genotype, generator)
-        removed, added = set(), set()
-        for name in ("normal", "reduce"):
-            for node in range(NODES):
-                mine, its = (set(getattr(g, name)[2 * node : 2 * node + 2]) for g in (genotype, child))
-                removed |= {(name, node, *edge) for edge in mine - its}
-                added |= {(name, node, *edge) for edge in its - mine}
-                sources = [source for _, source in getattr(child, name)[2 * node : 2 * node + 2]]
-                assert sources == sorted(set(sources))
-        ((*place, primitive, source),), ((*there, other, input_),) = removed, added
-        assert place == there and (primitive != other) != (source != input_)
-        kinds.add("primitive" if primitive != other else "input")
-        genotype = child
-    assert kinds == {"primitive", "input"}

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from tailnas.errors import UserError
-from tailnas.space.genotype import DARTS_V2, Genotype
+from tailnas.foundation.errors import UserError
+from tailnas.genotype.genotype import DARTS_V2, Genotype
+from tailnas.retrain.width import fitted_channels, parameter_count
 from tailnas.space.network import Network, load_model, save_model
-from tailnas.space.width import fitted_channels, parameter_count
 
 RESNET = Genotype(network="resnet32")
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -67,7 +67,7 @@ def test_a_file_gives_back_the_same_network(tmp_path, branches):
 def test_it_is_narrowed_to_a_budget():
     channels = fitted_channels(build, 37_000)
     assert channels == (5, 9, 18) and abs(parameter_count(build(channels)) - 37_000) <= 0.05 * 37_000
-    with pytest.raises(UserError, match=r"^retrain\.parameters: 2600 is met by no number of channels"):
+    with pytest.raises(UserError, match=r"^retrain\.network\.parameters: 2600.*; allowed: within 5% of a size"):
         fitted_channels(build, 2_600)
 
 
@@ -84,20 +84,7 @@ def test_its_genotype_is_its_name():
         '{"network": "resnet32", "normal": []}',
         '{"network": []}',
     ):
-        with pytest.raises(ValueError, match=r"^genotype: "):
+        with pytest.raises(ValueError, match=r"^genotype.*; allowed: "):
             Genotype.from_json(wrong)
-    with pytest.raises(ValueError, match="no cells of its own"):
+    with pytest.raises(ValueError, match=r"^genotype\.network: 'resnet32' beside cells; allowed: "):
         Genotype(DARTS_V2.normal, DARTS_V2.reduce, network="resnet32")
-
-
-def test_it_goes_through_the_search_files(tmp_path, monkeypatch):
-    from tailnas.evaluation.drawing import genotype_svg
-    from tailnas.search.record import read_genotype, write_alphas
-
-    path = tmp_path / "alphas.npz"
-    write_alphas(path, {}, "resnet32")
-    assert read_genotype(path, "last") == read_genotype(path, 3) == RESNET
-    assert "resnet32" in genotype_svg(RESNET)
-    write_alphas(path, {}, "resnet50")
-    with pytest.raises(UserError, match=r"alphas.npz: genotype: network is 'resnet50'"):
-        read_genotype(path, "last")

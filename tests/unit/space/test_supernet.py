@@ -2,7 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tailnas.space.primitives import EDGES, NODES, PRIMITIVES, edge_index, make_operation
+from tailnas.genotype.primitives import EDGES, NODES, PRIMITIVES, edge_index
+from tailnas.space.operations import make_operation
+from tailnas.space.pretrained import supernet, supernet_config
+from tailnas.space.settings import Space
 from tailnas.space.supernet import SuperNet, frozen_running_statistics, initial_alphas, seeded_initialisation
 from tailnas.space.two_branch import TwoBranchSuperNet, load_pretrained
 
@@ -28,7 +31,7 @@ def test_parameter_counts_of_the_search_network(channels: int, cells: int, count
 def test_shape_of_the_space() -> None:
     assert (NODES, EDGES, len(PRIMITIVES)) == (4, 14, 8)
     assert [edge_index(node, source) for node in range(NODES) for source in range(node + 2)] == list(range(EDGES))
-    with pytest.raises(ValueError, match="conv_7x7"):
+    with pytest.raises(ValueError, match=r"^primitive: 'conv_7x7'; allowed: max_pool_3x3, "):
         make_operation("conv_7x7", 4, 1, search=True)
 
 
@@ -41,7 +44,7 @@ def test_operations_divide_the_map_by_the_stride(primitive: str, stride: int) ->
 
 
 def test_reduction_cells_halve_the_map_and_double_the_width() -> None:
-    net = seeded(SuperNet, 4, 6, 10, lowering="plain")
+    net = seeded(SuperNet, 4, 6, 10, backend="plain")
     assert net.reductions == (2, 4)
     maps, images = [], torch.randn(2, 3, 16, 16)
     for cell in net.cells:
@@ -113,6 +116,21 @@ def test_frozen_running_statistics_change_nothing_but_the_statistics() -> None:
         assert torch.equal(net(images), evaluated)
 
 
+@pytest.mark.parametrize("branches", [1, 2])
+def test_a_weights_file_says_what_network_it_is_of(branches: int) -> None:
+    """L + 1 cells deep and reduced where L cells are, whether the last cell is one or two heads."""
+    net = supernet(Space(channels=2, cells=4), 7, 1) if branches == 1 else TwoBranchSuperNet(2, 4, 7, 1)
+    assert supernet_config(net) == {
+        "kind": "supernet",
+        "branches": branches,
+        "channels": 2,
+        "cells": 5 if branches == 1 else 4,
+        "reductions": [1, 2],
+        "in_channels": 1,
+        "classes": 7,
+    }
+
+
 class TestTwoBranches:
     images = torch.randn(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(5))
 
@@ -146,8 +164,8 @@ class TestTwoBranches:
         assert all(torch.isfinite(g).all() for g in torch.autograd.grad(mixed.sum(), parameters))
 
     def test_unknown_mix_is_named(self) -> None:
-        with pytest.raises(ValueError, match="'votes'"):
-            self.net().mixed(torch.zeros(1, 64), torch.zeros(1, 64), 0.5, "votes")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"^mix: 'votes'; allowed: logits, probabilities$"):
+            self.net().mixed(torch.zeros(1, 64), torch.zeros(1, 64), 0.5, "votes")
 
     def test_heads_take_their_own_alphas_and_batches(self) -> None:
         net = self.net()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tailnas.space.genotype import DARTS_V1, DARTS_V2, Genotype
+from tailnas.genotype.genotype import DARTS_V1, DARTS_V2, Genotype
 from tailnas.space.network import Network, load_model, save_model
 
 HEADS = Genotype(DARTS_V1.normal, DARTS_V1.reduce, DARTS_V2.normal, DARTS_V2.reduce)
@@ -69,11 +69,14 @@ def test_a_branch_that_weighs_nothing_learns_nothing():
 def test_drop_path_reaches_both_heads():
     net, (images_i, images_c) = network().train(), batches()
     net.drop_path, net.drop_path_generator = 0.5, torch.Generator().manual_seed(0)
-    calm = net.drop_path_generator.get_state()
+    seen = {}
+    for head in (net.cells[-1], net.class_head):
+        head.register_forward_pre_hook(lambda cell, inputs: seen.update({cell: torch.stack(inputs[2])}))
     net.mixed_logits(images_i, images_c, 0.5)
-    assert not torch.equal(calm, net.drop_path_generator.get_state())
-    scales = net._path_scales(images_i, [*net.cells, net.class_head])
-    assert len(scales) == sum(cell.droppable() for cell in [*net.cells, net.class_head])
+    for head in (net.cells[-1], net.class_head):
+        assert seen[head].shape == (head.droppable(), 5, 1, 1, 1)
+        assert set(seen[head].unique().tolist()) == {0.0, 2.0}
+    assert not torch.equal(seen[net.cells[-1]][:5], seen[net.class_head][:5])
 
 
 def test_file_round_trip(tmp_path):
@@ -87,7 +90,7 @@ def test_file_round_trip(tmp_path):
 def test_what_cannot_have_two_branches():
     with pytest.raises(ValueError, match="auxiliary"):
         Network(HEADS, 2, 4, 3, auxiliary=True, branches=2)
-    with pytest.raises(ValueError, match="head cell"):
+    with pytest.raises(ValueError, match=r"^reductions: .* the head cell"):
         Network(DARTS_V1, 2, 4, 3, reductions=(1, 3), branches=2)
     with pytest.raises(ValueError, match="branches"):
         Network(HEADS, 2, 4, 3, branches=3)

@@ -1,7 +1,7 @@
 """Checkpoints: whole or not at all, and nothing forgotten."""
 
-import os
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -147,18 +147,18 @@ def test_nothing_is_unpickled(tmp_path):
     assert Checkpoint(tmp_path / "a.pt", {}).load() == []
 
 
-def test_the_old_checkpoint_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
+def test_the_old_checkpoint_stays_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "a.pt"
     part = Numbers({"a": torch.ones(2)})
     Checkpoint(path, {"part": part}).save([{"epoch": 1}])
     before = path.read_bytes()
-
-    def full_disk(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space") as error:
-        Checkpoint(path, {"part": part}).save([{"epoch": 1}, {"epoch": 2}])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            Checkpoint(path, {"part": part}).save([{"epoch": 1}, {"epoch": 2}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert error.value.filename == str(path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]

@@ -1,5 +1,8 @@
 """What a person sees of long work."""
 
+import io
+import sys
+
 import pytest
 
 from tailnas.training.progress import Progress
@@ -16,11 +19,11 @@ def show(mode, done=0, epochs=2):
     progress.close()
 
 
-def test_one_line_an_epoch(capsys):
+def test_one_line_per_epoch(capsys):
     show("lines")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith("search test epoch 1/2 loss 0.1235 balanced accuracy 0.5 (")
+    assert lines[0].startswith("search test epoch 1/2 loss 0.1235 balanced accuracy 0.5 (0.0 s per epoch, ")
     assert lines[1].startswith("search test epoch 2/2") and lines[1].endswith("0 s left)")
 
 
@@ -35,11 +38,16 @@ def test_auto_is_lines_where_there_is_no_terminal(capsys):
     assert len(captured.out.splitlines()) == 2 and captured.err == ""
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 def test_a_bar_in_a_terminal(capsys, monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", Terminal())
     show("auto")
-    captured = capsys.readouterr()
-    assert captured.out == "" and "search test" in captured.err and "6/6" in captured.err
+    shown = sys.stderr.getvalue()
+    assert capsys.readouterr().out == "" and "search test" in shown and "6/6" in shown
 
 
 def test_none_says_nothing(capsys):

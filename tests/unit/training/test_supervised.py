@@ -2,28 +2,32 @@
 
 import csv
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from tailnas.data.augmentation import Augmentation
-from tailnas.data.batches import Batches
-from tailnas.data.device import DeviceImages, Normalisation
-from tailnas.errors import UserError
+from tailnas.batches.augmentation import Augmentation
+from tailnas.batches.batches import Batches
+from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.foundation.errors import UserError
 from tailnas.imbalance.samplers import SAMPLERS, make_sampler
 from tailnas.training.history import write_history
+from tailnas.training.learning_rate import cosine_learning_rate
 from tailnas.training.loop import Loop
-from tailnas.training.progress import Progress
-from tailnas.training.schedules import cosine_learning_rate
+from tailnas.training.settings import Training
 from tailnas.training.supervised import GeneratorState, fit
 
-SETTINGS = {"epochs": 4, "learning_rate": 0.1, "learning_rate_min": 0.01, "momentum": 0.9, "weight_decay": 1e-3}
+SETTINGS = Training(epochs=4, batch_size=8, learning_rate=0.1, learning_rate_min=0.01, momentum=0.9, weight_decay=1e-3)
 
 
-def run(folder, sampler="instance", gradient_clip=1.0, **settings):
+def loop(folder):
+    return Loop("retrain test", folder / "fit.pt", folder / "events", "none")
+
+
+def run(loop, sampler="instance", gradient_clip=1.0, **changes):
     """Train a small convolution with batch normalisation and drop-out of its own; returns history and weights."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (30, 1, 8, 8), generator=generator).to(torch.uint8)
@@ -35,7 +39,7 @@ def run(folder, sampler="instance", gradient_clip=1.0, **settings):
     batches = Batches(
         data,
         make_sampler(sampler, data.labels, 3, torch.Generator().manual_seed(1)),
-        8,
+        SETTINGS.batch_size,
         Normalisation.of(images),
         Augmentation(1, True),
         torch.Generator().manual_seed(2),
@@ -51,8 +55,8 @@ def run(folder, sampler="instance", gradient_clip=1.0, **settings):
         network,
         loss,
         batches,
-        SimpleNamespace(**{**SETTINGS, **settings}),
-        Loop("retrain test", folder / "fit.pt", folder / "events", "none"),
+        SETTINGS.model_copy(update=changes),
+        loop,
         gradient_clip=gradient_clip,
         parts={"noise": GeneratorState(noise)},
     )
@@ -63,8 +67,8 @@ def equal(first, second):
     return first[0] == second[0] and all(torch.equal(values, second[1][key]) for key, values in first[1].items())
 
 
-def test_history_has_a_row_an_epoch_along_half_a_cosine(tmp_path):
-    history, _ = run(tmp_path)
+def test_history_has_a_row_per_epoch_along_half_a_cosine(tmp_path):
+    history, _ = run(loop(tmp_path))
     assert [list(row) for row in history] == [["epoch", "learning_rate", "loss", "accuracy"]] * 4
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     expected = [0.01 + 0.09 * (1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
@@ -73,63 +77,44 @@ def test_history_has_a_row_an_epoch_along_half_a_cosine(tmp_path):
 
 
 def test_the_same_again_is_the_same(tmp_path):
-    assert equal(run(tmp_path / "a"), run(tmp_path / "b"))
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
+    assert equal(run(loop(tmp_path / "a")), run(loop(tmp_path / "b")))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("moment", ["step", "epoch"])
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
-def test_an_interrupted_fit_ends_as_if_nothing_had_happened(tmp_path, monkeypatch, sampler, moment, count):
-    """`count` steps or epochs into it, and again as far into the rest, each time in a process of its own."""
-    whole = run(tmp_path / "whole", sampler)
+@pytest.mark.parametrize("moment", [1, 2, 4, 5, 6, 8, 9, 13])
+def test_an_interrupted_fit_ends_as_if_nothing_had_happened(tmp_path, dying, sampler, moment):
+    """Interrupted at a moment of the whole, and as far into the rest; epochs have three steps."""
+    whole = run(loop(tmp_path / "whole"), sampler)
     for attempt in range(2):
-        left = iter(range(count - 1))
-
-        def die(*args, left=left):
-            if next(left, None) is None:
-                raise Killed
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Progress, moment, die)
-            try:
-                run(tmp_path / "cut", sampler)
-            except Killed:
-                torch.manual_seed(attempt)
-    assert equal(run(tmp_path / "cut", sampler), whole)
+        try:
+            run(dying(loop(tmp_path / "cut"), moment), sampler)
+        except KeyboardInterrupt:
+            torch.manual_seed(attempt)
+    assert equal(run(loop(tmp_path / "cut"), sampler), whole)
 
 
-def test_tensorboard_gets_every_epoch_once(tmp_path, monkeypatch):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def scalars(folder, name="loss"):
+    events = EventAccumulator(str(folder / "events")).Reload().Scalars(name)
+    return [event.step for event in events], [event.value for event in events]
 
-    def die(*args):
-        raise Killed
 
-    for _ in range(2):
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(Progress, "epoch", die)
-            run(tmp_path)
-    history, _ = run(tmp_path)
-    events = EventAccumulator(str(tmp_path / "events")).Reload()
-    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
-    assert [event.value for event in events.Scalars("loss")] == pytest.approx([row["loss"] for row in history])
+def test_tensorboard_gets_every_epoch_once(tmp_path, dying):
+    for moment in (7, 4):  # in the second epoch, then before the end of that
+        with pytest.raises(KeyboardInterrupt):
+            run(dying(loop(tmp_path), moment))
+    history, _ = run(loop(tmp_path))
+    steps, losses = scalars(tmp_path)
+    assert steps == [1, 2, 3, 4] and losses == pytest.approx([row["loss"] for row in history])
 
 
 def test_a_new_run_clears_the_events_of_an_old_one(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     for epochs in (4, 2):
-        run(tmp_path, epochs=epochs)
+        run(loop(tmp_path), epochs=epochs)
         (tmp_path / "fit.pt").unlink()
-    events = EventAccumulator(str(tmp_path / "events")).Reload()
-    assert [event.step for event in events.Scalars("loss")] == [1, 2]
+    assert scalars(tmp_path)[0] == [1, 2]
 
 
 def test_only_weights_that_want_gradients_move(tmp_path):
-    settings = SimpleNamespace(**SETTINGS)
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     network[0].requires_grad_(False)
     before = [weight.clone() for weight in network.parameters()]
@@ -150,14 +135,14 @@ def test_only_weights_that_want_gradients_move(tmp_path):
         logits = network(inputs)
         return F.cross_entropy(logits, labels), logits
 
-    fit(network, loss, Once(), settings, Loop("adapt test", tmp_path / "fit.pt", tmp_path / "events", "none"))
+    fit(network, loss, Once(), SETTINGS, loop(tmp_path))
     changed = [not torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True)]
     assert changed == [False, False, True, True]
 
 
 def test_divergence_names_the_rate(tmp_path):
-    with pytest.raises(UserError, match=r"^retrain\.learning_rate: the loss became (nan|inf); allowed: "):
-        run(tmp_path, gradient_clip=None, learning_rate=1e38, epochs=8)
+    with pytest.raises(UserError, match=r"^retrain\.training\.learning_rate: the loss became (nan|inf); allowed: "):
+        run(loop(tmp_path), gradient_clip=None, learning_rate=1e38, epochs=8)
 
 
 def test_cosine_from_start_to_end():

@@ -1,0 +1,1 @@
+"""Adapting a trained head; the methods are the files of tailnas/heads."""

@@ -1,0 +1,61 @@
+"""Head adaptation on a frozen backbone, whose features are computed once (method: section 8)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tailnas.adapt.features import backbone_features
+from tailnas.adapt.head_task import Chooser, HeadResult, HeadTask
+from tailnas.batches.batches import sequential_batches
+from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.foundation.extensions import Chosen
+from tailnas.foundation.seeding import seed_for
+from tailnas.retrain.retraining import retrain
+from tailnas.retrain.settings import Retrain
+from tailnas.space.network import Network
+from tailnas.training.loop import Loop
+
+FEATURE_BATCH = 128
+"""Images per forward pass of the frozen backbone."""
+
+
+def adapt(
+    chosen: Chosen, network: Network, data: DeviceImages, seed: int, loop: Loop, chooser: Chooser | None = None
+) -> HeadResult:
+    """Adapt `network.classifier` in place on the images that it was retrained on.
+
+    The backbone is in eval mode, so no tensor of it changes, BatchNorm statistics included. chosen: a file of
+    tailnas/heads with its settings. chooser: for methods that have something to choose.
+    """
+    features, labels = _features(network, data)
+    task = HeadTask(network.classifier, features, labels, seed, loop, chooser)
+    result: HeadResult = chosen.module.adapt_head(task, chosen.settings)
+    return result
+
+
+def halves_chooser(
+    retraining: Retrain,
+    network: Network,
+    weight_half: DeviceImages,
+    architecture_half: DeviceImages,
+    seed: int,
+    loop: Loop,
+) -> Chooser:
+    """To choose on the architecture half, with a network of the same genotype retrained on the weight half alone."""
+
+    def train() -> tuple[Tensor, Tensor, Tensor]:
+        normalisation = Normalisation.of(weight_half.images)
+        own_seed = seed_for(seed, "adapt", "weight half")
+        half, _ = retrain(retraining, network.genotype, weight_half, normalisation, network.num_classes, own_seed, loop)
+        half.normalisation = normalisation.mean, normalisation.std
+        return half.classifier.weight.detach(), *_features(half, architecture_half)
+
+    counts = torch.bincount(architecture_half.labels.cpu(), minlength=network.num_classes)
+    return Chooser(int(counts.min()), train)
+
+
+def _features(network: Network, data: DeviceImages) -> tuple[Tensor, Tensor]:
+    network.eval()
+    normalisation = Normalisation(*network.normalisation)
+    return backbone_features(network, sequential_batches(data, FEATURE_BATCH, normalisation))

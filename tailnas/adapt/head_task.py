@@ -1,0 +1,83 @@
+"""What a head adaptation is given and what it gives back.
+
+A file of tailnas/heads offers its `Settings` and `adapt_head(task, settings) -> HeadResult`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tailnas.adapt.features import FeatureBatches
+from tailnas.foundation.seeding import torch_generator
+from tailnas.imbalance.accuracy import balanced_accuracy
+from tailnas.imbalance.samplers import make_sampler
+from tailnas.training.checkpoint import Row
+from tailnas.training.loop import Loop
+from tailnas.training.settings import Training
+from tailnas.training.supervised import fit
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Something to choose on that nothing was trained on: a head trained on the weight half, and the other half.
+
+    smallest_class: images of the smallest class to choose on. train: trains that network; returns its class vectors
+    (K, D), with features (N, D) and labels (N,) of the architecture half.
+    """
+
+    smallest_class: int
+    train: Callable[[], tuple[Tensor, Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class HeadTask:
+    """A linear head, changed in place, and the features (N, D) and labels (N,) of the images it was trained on."""
+
+    head: nn.Linear
+    features: Tensor
+    labels: Tensor
+    seed: int
+    loop: Loop
+    chooser: Chooser | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return self.head.out_features
+
+    @property
+    def counts(self) -> Tensor:
+        """(K,) on the CPU."""
+        return torch.bincount(self.labels.cpu(), minlength=self.num_classes)
+
+    @torch.no_grad()
+    def measure(self, head: nn.Module) -> dict[str, float]:
+        """Balanced accuracy of `head` on the images themselves."""
+        return {"balanced_accuracy": balanced_accuracy(self.labels, head(self.features).argmax(1), self.num_classes)}
+
+    def train(
+        self, head: nn.Module, training: Training, sampler: str, class_weights: Tensor | None = None
+    ) -> list[Row]:
+        """Train `head` on batches of features with cross-entropy, weighted by `class_weights` (K,)."""
+        generator = torch_generator(self.seed, "adapt", "sampler")
+        drawing = make_sampler(sampler, self.labels.cpu(), self.num_classes, generator)
+        batches = FeatureBatches(self.features, self.labels, drawing, training.batch_size)
+        weight = None if class_weights is None else class_weights.to(self.features.device)
+
+        def loss(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            logits = head(features)
+            return F.cross_entropy(logits, labels, weight=weight), logits
+
+        return fit(head, loss, batches, training, self.loop, measure=lambda: self.measure(head))
+
+
+@dataclass(frozen=True)
+class HeadResult:
+    """history: one row per epoch, or one of epoch 0 where nothing is trained; choice: one row for each candidate."""
+
+    history: list[Row]
+    choice: list[Row] = field(default_factory=list)

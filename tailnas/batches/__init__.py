@@ -1,0 +1,1 @@
+"""Batches made on the device that holds the images."""

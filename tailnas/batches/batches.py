@@ -1,0 +1,128 @@
+"""Batches made on the device that holds the images; no worker processes, no work in Python for a single image.
+
+An epoch is planned first: all rows and augmentation draws, on the CPU from explicit generators, moved in one
+transfer. What remains for a step is one gather and one normalisation, with fixed shapes and without waiting for the
+device, so that a step can be captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tailnas.batches.augmentation import Augmentation, cropped, padded
+from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.imbalance.samplers import Sampler
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """What the batches of an epoch are made of: int64 (S, 1 or 4, B) on the device.
+
+    Row 0 of a step holds the images' indices, the others the draws of `Augmentation`.
+    """
+
+    steps: Tensor
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+class Batches:
+    """Batches of `data` as the sampler chooses them, augmented and normalised.
+
+    data: images uint8 (N, C, H, W) and labels (N,) on a device. sampler: rows of `data`. batch_size: at most; smaller
+    data gives batches of all its images. generator: on the CPU, for the augmentation alone. With a padding for crops, a
+    padded copy of the images is kept beside them on the device.
+    """
+
+    def __init__(
+        self,
+        data: DeviceImages,
+        sampler: Sampler,
+        batch_size: int,
+        normalisation: Normalisation,
+        augmentation: Augmentation | None,
+        generator: torch.Generator,
+    ) -> None:
+        if batch_size < 1 or len(data) < 1:
+            raise ValueError(f"batch_size, images: {batch_size}, {len(data)}; allowed: from 1")
+        self.data = data
+        self.sampler = sampler
+        self.batch_size = min(batch_size, len(data))
+        self.augmentation = augmentation
+        self.generator = generator
+        self._scale, self._shift = normalisation.scale_and_shift(data.device)
+        self._size = (data.images.shape[2], data.images.shape[3])
+        self._pixels = data.images if augmentation is None else padded(data.images, augmentation.crop_padding)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in one pass over the data."""
+        return max(1, len(self.data) // self.batch_size)
+
+    def plan(self, steps: int | None = None) -> EpochPlan:
+        """Draw the next `steps` batches (None: one pass)."""
+        rows = self.sampler.epoch(self.steps_per_epoch if steps is None else steps, self.batch_size)
+        parts = [rows[:, None]]
+        if self.augmentation is not None:
+            draws = self.augmentation.draw(rows.numel(), self.generator)
+            parts.append(draws.view(len(draws), *rows.shape).transpose(0, 1))
+        plan = torch.cat(parts, dim=1)
+        if self.data.device.type == "cuda":
+            return EpochPlan(plan.pin_memory().to(self.data.device, non_blocking=True))
+        return EpochPlan(plan.to(self.data.device))
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self._size
+
+    def pixels(self, step: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of a plan, (1 or 4, B): uint8 (B, C, H, W), cropped and flipped, and labels int64 (B,)."""
+        indices = step[0]
+        if self.augmentation is None:
+            pixels = self._pixels.index_select(0, indices)
+        else:
+            pixels = cropped(self._pixels, indices, step[1:], self._size).permute(0, 3, 1, 2)
+        return pixels, self.data.labels.index_select(0, indices)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) to float32."""
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(self._scale).add_(self._shift)
+
+    def make(self, step: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch of one step of a plan, (1 or 4, B): images float32 (B, C, H, W), labels int64 (B,).
+
+        A function of `step` and the data alone, of fixed shapes.
+        """
+        pixels, labels = self.pixels(step)
+        return self.normalised(pixels), labels
+
+    def epoch(self, steps: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The next `steps` batches (None: one pass), drawn before the first is given out."""
+        plan = self.plan(steps)
+        return (self.make(step) for step in plan.steps)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """States of the sampler and of the augmentation's generator, as plain CPU tensors."""
+        sampler = {f"sampler.{key}": value for key, value in self.sampler.state_dict().items()}
+        return {"generator": self.generator.get_state(), **sampler}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where `state` was taken: the next plan is the one that would have come next."""
+        self.generator.set_state(state["generator"])
+        prefix = "sampler."
+        self.sampler.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+
+
+def sequential_batches(
+    data: DeviceImages, batch_size: int, normalisation: Normalisation
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images in order, normalised and not augmented; the last batch may be smaller."""
+    scale, shift = normalisation.scale_and_shift(data.device)
+    for images, labels in zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True):
+        yield images.to(torch.float32).mul_(scale).add_(shift), labels

@@ -1,0 +1,1 @@
+"""Measuring trained networks on the test set."""

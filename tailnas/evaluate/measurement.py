@@ -1,0 +1,84 @@
+"""Networks measured on the balanced test set."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tailnas.data.dataset import Part
+from tailnas.evaluate.metrics import confusion_counts, evaluate_predictions, per_class_recall, shot_groups
+from tailnas.space.multiply_adds import multiply_adds
+from tailnas.space.network import Network
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """metrics: what metrics.json holds. recall: (K,) of each network. confusion: int64 (K, K), rows the true class."""
+
+    metrics: dict[str, Any]
+    recall: dict[str, NDArray[np.float64]]
+    confusion: dict[str, NDArray[np.int64]]
+
+
+def evaluate(
+    networks: Mapping[str, Network], test: Part, counts: Sequence[int], batch_size: int, bins: int
+) -> Measurement:
+    """Measure each of `networks` (name to network, on any device) on `test`.
+
+    counts: (K,) training images of each class, which define the shot groups. bins: of the calibration error.
+    """
+    metrics: dict[str, Any] = {}
+    recall, confusion = {}, {}
+    for name, network in networks.items():
+        probabilities = predict(network, test.images, batch_size)
+        predictions = probabilities.argmax(axis=1)
+        metrics[name] = evaluate_predictions(probabilities, test.labels, counts, bins)
+        confusion[name] = confusion_counts(test.labels, predictions, len(test.classes))
+        recall[name] = per_class_recall(confusion[name])
+    network = next(iter(networks.values()))
+    metrics |= {
+        "groups": asdict(shot_groups(counts)),
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "multiply_adds": multiply_adds(network, network.in_channels, test.images.shape[-1]),
+        "test_images": len(test.labels),
+    }
+    return Measurement(metrics, recall, confusion)
+
+
+def predict(network: Network, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float64]:
+    """Probabilities (N, K) of images uint8 (N, C, H, W)."""
+    device = network.classifier.weight.device
+    parts = torch.from_numpy(images).split(batch_size)
+    return torch.cat([network.predict(part.to(device)).cpu() for part in parts]).double().numpy()
+
+
+def write_per_class(path: Path, measured: Measurement, classes: Sequence[str], counts: Sequence[int]) -> None:
+    """class, name, count (training images), recall_retrained, recall_adapted."""
+    columns = ["class", "name", "count", *(f"recall_{name}" for name in measured.recall)]
+    recalls = zip(*(values.tolist() for values in measured.recall.values()), strict=True)
+    rows = zip(range(len(classes)), classes, counts, recalls, strict=True)
+    _write(path, columns, ([index, name, count, *recall] for index, name, count, recall in rows))
+
+
+def write_confusion(path: Path, measured: Measurement) -> None:
+    """model, true, predicted, count: one row per network and pair of classes."""
+    rows = (
+        [name, true, predicted, int(count)]
+        for name, matrix in measured.confusion.items()
+        for (true, predicted), count in np.ndenumerate(matrix)
+    )
+    _write(path, ["model", "true", "predicted", "count"], rows)
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

@@ -1,1 +1,0 @@
-"""Metrics of retrained networks, statistics over seeds, and the report of a study."""

@@ -1,0 +1,1 @@
+"""Bringing data sets into data/raw; the kinds themselves are the files of tailnas/sources."""

@@ -1,0 +1,82 @@
+"""Directories of image files, one per class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tailnas.foundation.errors import UserError
+
+IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
+"""What file managers leave behind; names that start with a dot are ignored as well."""
+
+NAMED_AT_MOST = 10
+
+
+def class_files(root: Path, key: str) -> dict[str, list[Path]]:
+    """The files of each directory below `root`, at any depth, sorted by path; classes sorted by name.
+
+    Every file counts, whether it is an image or not. key: the parameter that errors name. Raises UserError for a
+    missing or unreadable folder, fewer than two classes, a class without files or two names of one file.
+    """
+    if not root.is_dir():
+        found = "is not a folder" if root.exists() else "no such folder"
+        raise UserError(f"{key}: {root}: {found}; allowed: a folder with one directory per class")
+    classes = {folder.name: sorted(_files(folder, key), key=os.fspath) for folder in subfolders(root, key)}
+    if len(classes) < 2:
+        raise UserError(f"{key}: {root}: {len(classes)} directories; allowed: one per class, at least 2")
+    for name in classes:
+        if not name.isprintable():
+            raise UserError(f"{key}: {root}: class name {name!r}; allowed: printable UTF-8")
+    empty = [name for name, files in classes.items() if not files]
+    if empty:
+        raise UserError(f"{key}: {root}: no files in {listed(empty)}; allowed: at least one image in each class")
+    return classes
+
+
+def subfolders(folder: Path, key: str) -> list[Path]:
+    """The directories in `folder`, sorted by name. Raises UserError where it cannot be read."""
+    return sorted((entry for entry in _entries(folder, key) if entry.is_dir()), key=lambda path: path.name)
+
+
+def listed(names: list[str]) -> str:
+    """Up to ten names, and how many more there are."""
+    more = len(names) - NAMED_AT_MOST
+    return ", ".join(map(repr, names[:NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")
+
+
+def require_distinct(files: list[Path], key: str) -> None:
+    """Raises UserError where links give one file two names: it could be trained on and tested on."""
+    seen: dict[tuple[int, int], Path] = {}
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        first = seen.setdefault((status.st_dev, status.st_ino), path)
+        if first is not path and status.st_ino:
+            raise UserError(f"{key}: {str(first)!r} and {str(path)!r} are the same file; allowed: each image once")
+
+
+def _entries(folder: Path, key: str) -> Iterator[Path]:
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{key}: {folder}: cannot be read ({error.strerror}); allowed: a readable folder") from None
+    return (entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in IGNORED)
+
+
+def _files(folder: Path, key: str) -> Iterator[Path]:
+    open_folders, seen = [folder], set()
+    while open_folders:
+        current = open_folders.pop()
+        identity = current.resolve()
+        if identity in seen:  # a link back to a folder above
+            continue
+        seen.add(identity)
+        for entry in _entries(current, key):
+            if entry.is_dir():
+                open_folders.append(entry)
+            else:
+                yield entry

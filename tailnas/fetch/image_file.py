@@ -1,0 +1,99 @@
+"""One image file of any size and mode, as pixels of the size and channels asked for."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tailnas.fetch.resize import as_channels, square
+
+# Formats that hold pixels. Pillow knows more, but reads some of them by running other programs.
+FORMATS = (
+    *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA"),
+    *("TIFF", "WEBP"),
+)
+
+
+class Unreadable(ValueError):
+    """The file is no whole image; the message says why, without the file's name."""
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def read_image(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
+    """uint8 (channels, size, size), or (1, size, size) of a grey image, which broadcasts.
+
+    Of an animation, the first frame; turned as its EXIF orientation says; transparent parts become white; 16 bits
+    become 8; resized to a square whatever its aspect ratio. Raises Unreadable.
+    """
+    try:
+        _require_content(path)
+        # Pillow warns of odd metadata and of large images
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
+            image.draft(None, (2 * size, 2 * size))  # lets JPEG decode at a fraction of its size
+            image.load()
+            return as_channels(square(_plain(_upright(image), channels), size), channels)
+    except Unreadable:
+        raise
+    except UnidentifiedImageError:
+        raise Unreadable("not an image") from None
+    except OSError as error:
+        raise Unreadable(error.strerror or _one_line(error)) from None
+    except Exception as error:  # decoders meet damage with nearly any exception
+        raise Unreadable(_one_line(error)) from None
+
+
+def _require_content(path: Path) -> None:
+    if not path.exists():
+        raise Unreadable("a link to nothing" if path.is_symlink() else "no such file")
+    if not path.is_file():
+        raise Unreadable("not a regular file")
+    if path.stat().st_size == 0:
+        raise Unreadable("0 bytes")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged metadata of a whole image
+        return image
+
+
+def _plain(image: Image.Image, channels: int) -> Image.Image:
+    """Grey where one channel is asked for, else RGB; 8 bits, opaque."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bits(image)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        above = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
+    if image.mode not in ("1", "L"):
+        image = image.convert("RGB")
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Wide grey values, brought to 0..255.
+
+    Whole numbers are taken as 16 bits, or as 31 where one exceeds that; fractions as 0..1, or as 0..255 where one
+    exceeds 1.
+    """
+    values = np.asarray(image).astype(np.float64)
+    if image.mode == "F":
+        values = np.nan_to_num(values, posinf=255.0)
+        full = 1 if values.max() <= 1 else 255
+    else:
+        full = 2**16 - 1 if values.max() < 2**16 else 2**31 - 1
+    return Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))

@@ -1,0 +1,23 @@
+"""What a file of tailnas/sources offers beside its `Settings`.
+
+    load(settings, image_size, channels) -> Dataset    # all images, in the size and channels asked for
+    class_names(settings) -> tuple[str, ...] | None    # as far as known without fetching
+    train_counts(settings) -> list[int] | None         # training images of each class, likewise
+    shared_images(settings, other) -> str | None       # of two data sets of this kind; without it they are the same
+
+All raise UserError.
+"""
+
+from __future__ import annotations
+
+from tailnas.foundation.extensions import Chosen
+
+
+def shared_images(target: Chosen, source: Chosen) -> str | None:
+    """The key of `target` and its value by which both are the same images, None where they are not."""
+    if target.name != source.name:
+        return None
+    if not hasattr(target.module, "shared_images"):
+        return f"kind: {target.name!r} is the same images"
+    shared: str | None = target.module.shared_images(target.settings, source.settings)
+    return shared

@@ -1,0 +1,1 @@
+"""Head adaptations, one per file: `adapt.method`. docs/extending.md tells how to add one."""

@@ -1,0 +1,21 @@
+"""The retrained head trained on with the class-balanced loss (method: section 8)."""
+
+from pydantic import Field
+
+from tailnas.adapt.head_task import HeadResult, HeadTask
+from tailnas.foundation.settings import Fraction, Section
+from tailnas.imbalance.class_weights import class_balanced_weights
+from tailnas.training.settings import Training
+
+
+class Settings(Section):
+    """The head trained on with the class-balanced loss."""
+
+    beta: Fraction = Field(description="beta of the class-balanced weights (1 - beta) / (1 - beta^n).")
+    training: Training
+
+
+def adapt_head(task: HeadTask, settings: Settings) -> HeadResult:
+    """Starts from the retrained head; instance-balanced batches."""
+    weights = class_balanced_weights(task.counts, settings.beta)
+    return HeadResult(task.train(task.head, settings.training, "instance", weights))

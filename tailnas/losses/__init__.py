@@ -1,0 +1,1 @@
+"""Losses of retraining, one per file: `retrain.loss.name`. docs/extending.md tells how to add one."""

@@ -1,0 +1,1 @@
+"""Search methods, one per file: `study.methods`. docs/extending.md tells how to add one."""

@@ -1,0 +1,15 @@
+"""DARTS without any re-balancing (1806.09055): one branch, instance-balanced batches."""
+
+from tailnas.foundation.settings import NoSettings
+from tailnas.search.method import pretrained_mixture
+from tailnas.search.objective import SingleBranch
+from tailnas.search.run import bilevel_search
+from tailnas.search.task import SearchResult, SearchTask
+
+Settings = NoSettings
+SAMPLERS = ("instance",)
+start = pretrained_mixture
+
+
+def search(task: SearchTask, settings: NoSettings) -> SearchResult:
+    return bilevel_search(task, SingleBranch(task.single_branch(), task.training.precision), SAMPLERS)

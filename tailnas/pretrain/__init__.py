@@ -1,0 +1,1 @@
+"""Training the super-network on the balanced source."""

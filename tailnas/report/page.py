@@ -1,0 +1,163 @@
+"""The report of a study: one HTML page that needs no network, and the tables beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from tailnas.data.dataset import Meta, Part, load_meta, load_train
+from tailnas.derive.drawing import cell_svg
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.settings import Study
+from tailnas.report import curves, figures
+from tailnas.report.alphas import alphas_over_time
+from tailnas.report.classes import class_views
+from tailnas.report.comparisons import compare_methods, comparisons_frame
+from tailnas.report.figures import size_order
+from tailnas.report.findings.chapters import chapters
+from tailnas.report.plots import confusion_frame, per_class_frame, search_frame
+from tailnas.report.runs import MODELS, Results, Run, read_results
+from tailnas.report.summary import METRIC_TITLES, mean_metric, study_metrics, summary_frame
+from tailnas.report.svg import inline_svg, report_style
+from tailnas.report.tables import FILTERS, balanced_test, mean_rows, metric_columns, run_rows
+
+CARDS = ("top1", "many", "medium", "few")
+MATRICES_PER_FIGURE = 3
+OPEN_RUNS = 4
+"""Runs up to which their details stand open."""
+
+ALPHA_FIGURES = 24
+"""Runs up to which each has its alphas drawn; in larger studies the first seed's runs have."""
+
+
+def build_report(results: Path, raw: Path, splits: Path, study: Study, output: Path) -> None:
+    """Write the report of `study` into the folder `output`.
+
+    Args:
+        results: folder with `runs/<run>/...` and, where super-networks were pretrained, `pretrain/seed<s>/`.
+        raw: folder of the target data set (its test files are not opened).
+        splits: folder with `if<factor>-seed<seed>/counts.csv`.
+        study: what was run; runs that lie on disk but are not in it do not appear.
+        output: gets index.html, summary.csv, comparisons.csv, metrics.json and plots/*.csv, functions of the inputs.
+
+    Raises:
+        UserError: an input file is missing or damaged; nothing has been written then.
+    """
+    read = read_results(results, splits, study)
+    meta, part = load_meta(raw), load_train(raw)
+    for run in read.runs:
+        if run.classes != meta.classes:
+            counts = splits / f"if{run.factor}-seed{run.seed}" / "counts.csv"
+            raise UserError(
+                f"{counts}: its {len(run.classes)} classes are not the {len(meta.classes)} of {raw / 'meta.json'}; "
+                "allowed: the same names in the same order"
+            )
+    page = render_page(read, meta, part)
+    plots = output / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
+    (output / "index.html").write_text(page, encoding="utf-8", newline="\n")
+    metrics = json.dumps(study_metrics(read), indent=2) + "\n"
+    (output / "metrics.json").write_text(metrics, encoding="utf-8", newline="\n")
+    for path, frame in (
+        (output / "summary.csv", summary_frame(read)),
+        (output / "comparisons.csv", comparisons_frame(read)),
+        (plots / "search.csv", search_frame(read)),
+        (plots / "per_class.csv", per_class_frame(read)),
+        (plots / "confusion.csv", confusion_frame(read)),
+    ):
+        frame.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def render_page(results: Results, meta: Meta, part: Part) -> str:
+    """The HTML page; `part` gives each class its example image."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    with report_style():
+        factors = [_of_factor(results, factor, part) for factor in results.factors]
+        runs = [_of_run(results, run) for run in results.runs]
+    return environment.get_template("report.html.j2").render(
+        meta=meta,
+        results=results,
+        metrics=metric_columns(results),
+        titles=METRIC_TITLES,
+        chapters=chapters(results),
+        factors=factors,
+        runs=runs,
+        open_runs=len(runs) <= OPEN_RUNS,
+        balanced=balanced_test(results),
+        each_class=figures.EACH_CLASS_UP_TO,
+        annotated=figures.ANNOTATE_UP_TO,
+        test_images=min(run.test_images for run in results.runs),
+    )
+
+
+def _of_factor(results: Results, factor: int | float, part: Part) -> dict[str, Any]:
+    """What the page shows of one imbalance factor."""
+    runs = results.of(factor=factor)
+    by_method = {method: results.of(method, factor) for method in results.methods}
+    drawn = {
+        "effect": (figures.adaptation_effect(by_method), "Before and after head adaptation"),
+        "recall": (figures.recall_by_size(by_method), "Recall of each class against its size"),
+        "schedules": (curves.schedules(results, factor), "Schedules of the searches"),
+        "sweep": (curves.sweep(results, factor), "Balanced accuracy against the mixing ratio"),
+        "collapse": (curves.collapse(results, factor), "Skip share, movement, entropy"),
+        "losses": (curves.losses(results, factor), "Losses and accuracies over epochs"),
+    }
+    matrices = [
+        results.methods[start : start + MATRICES_PER_FIGURE] for start in range(0, len(by_method), MATRICES_PER_FIGURE)
+    ]
+    return {
+        "factor": factor,
+        "thirds": any(run.groups.rule == "thirds" for run in runs),
+        "cards": _cards(runs),
+        "classes": class_views(runs[0], part),
+        "means": mean_rows(results, factor) if len(results.seeds) > 1 else [],
+        "rows": run_rows(results, factor),
+        "comparisons": compare_methods(results, factor),
+        "confusion": [
+            _inline(
+                figures.confusion_matrices({method: by_method[method] for method in methods}),
+                f"confusion-{factor}-{number}",
+                f"Confusion matrices of {', '.join(methods)}",
+            )
+            for number, methods in enumerate(matrices)
+        ],
+        **{name: _inline(figure, f"{name}-{factor}", title) for name, (figure, title) in drawn.items()},
+    }
+
+
+def _inline(figure: Figure | None, name: str, description: str) -> Markup | None:
+    return None if figure is None else Markup(inline_svg(figure, name, description))
+
+
+def _cards(runs: list[Run]) -> list[tuple[str, float, float]]:
+    """Title, retrained and adapted of the numbers at the top of the page: means of all runs."""
+    cards = []
+    for metric in CARDS:
+        before, after = (mean_metric(runs, model, metric) for model in MODELS)
+        if before is not None and after is not None:
+            cards.append((METRIC_TITLES[metric], before, after))
+    return cards
+
+
+def _of_run(results: Results, run: Run) -> dict[str, Any]:
+    """What the page shows of one run."""
+    drawn = run.searched and (len(results.runs) <= ALPHA_FIGURES or run.seed == results.seeds[0])
+    return {
+        "run": run,
+        "cells": [Markup(cell_svg(component, edges)) for component, edges in run.genotype.components().items()],
+        "alphas": _inline(alphas_over_time(run), f"alphas-{run.name}", f"Alphas of {run.name}") if drawn else None,
+        "order": size_order(run.counts).tolist(),
+        "groups": run.groups.by_class,
+    }

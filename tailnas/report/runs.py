@@ -1,0 +1,239 @@
+"""A study's results read from disk. A missing or damaged file is one line that names it.
+
+Which runs there are comes from the study, never from what happens to lie on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from reprlib import repr as short
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, ValidationError
+
+from tailnas.evaluate.metrics import Groups, per_class_recall, shot_groups
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.settings import Count, Section, Share, Study
+from tailnas.genotype.found import ALPHAS_FILE, FOUND, GENOTYPE_FILE, Alphas, read_alphas, read_genotype
+from tailnas.genotype.genotype import Genotype
+
+MODELS = ("retrained", "adapted")
+
+
+class Scores(Section):
+    """Metrics of one network; a shot group without a class in the test set has none."""
+
+    top1: Share
+    balanced_accuracy: Share
+    macro_f1: Share
+    ece: Share
+    many: Share | None
+    medium: Share | None
+    few: Share | None
+
+
+METRICS = tuple(Scores.model_fields)
+
+
+class Evaluation(Section):
+    """What metrics.json holds of a run."""
+
+    retrained: Scores
+    adapted: Scores
+    groups: Groups
+    parameters: Count
+    multiply_adds: Count
+    test_images: Count
+
+
+class Cost(Section, extra="ignore"):
+    """What cost.json holds of a search, as far as the report shows it."""
+
+    optimiser_steps: NonNegativeInt
+    images: NonNegativeInt
+    multiply_adds: NonNegativeInt
+
+    @property
+    def total(self) -> int:
+        """Multiply-adds of one image's forward pass, times the images seen."""
+        return self.images * self.multiply_adds
+
+
+_Kind = TypeVar("_Kind", bound=Section)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything the report shows of one run; K classes, fractions from 0 to 1."""
+
+    method: str
+    factor: int | float
+    seed: int
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+    """(K,) training images of each class, both search halves together."""
+    metrics: dict[str, dict[str, float | None]]
+    """For `retrained` and `adapted`: top1, balanced_accuracy, macro_f1, ece, many, medium, few."""
+    groups: Groups
+    parameters: int
+    multiply_adds: int
+    """Of one image's forward pass through the retrained network."""
+    test_images: int
+    recall: dict[str, NDArray[np.float64]]
+    """For each model (K,); NaN for a class without test images."""
+    confusion: dict[str, NDArray[np.int64]]
+    """For each model (K, K), true classes in rows."""
+    genotype: Genotype
+    search: pd.DataFrame
+    sweep: pd.DataFrame | None
+    """Columns mixing_ratio and balanced_accuracy of a search with two branches."""
+    alphas: Alphas
+    """For each component (epochs + 1, 14, 8); empty where nothing was searched."""
+    cost: Cost
+    retrain: pd.DataFrame
+    adapt: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        return run_name(self.method, self.factor, self.seed)
+
+    @property
+    def searched(self) -> bool:
+        """Whether alphas were trained; a random, ranked or published genotype has none."""
+        return bool(self.alphas)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's runs in the study's order (factors, then methods, then seeds), and each seed's pretraining."""
+
+    methods: tuple[str, ...]
+    factors: tuple[int | float, ...]
+    seeds: tuple[int, ...]
+    runs: tuple[Run, ...]
+    pretrain: dict[int, pd.DataFrame]
+
+    def of(self, method: str | None = None, factor: int | float | None = None, seed: int | None = None) -> list[Run]:
+        """The runs that match, in the study's order."""
+        return [
+            run
+            for run in self.runs
+            if method in (None, run.method) and factor in (None, run.factor) and seed in (None, run.seed)
+        ]
+
+
+def run_name(method: str, factor: int | float, seed: int) -> str:
+    """`bbn_hls-30-0`: the folder of a run."""
+    return f"{method}-{factor}-{seed}"
+
+
+def read_results(results: Path, splits: Path, study: Study) -> Results:
+    """Read the study's runs from `results/runs` and `splits`, and pretraining where `results/pretrain` exists.
+
+    Raises UserError naming the file that is missing, damaged or does not fit the others.
+    """
+    runs = tuple(
+        _read_run(results / "runs", splits, method, factor, seed)
+        for factor in study.imbalance_factors
+        for method in study.methods
+        for seed in study.seeds
+    )
+    histories = results / "pretrain"
+    pretrain = {
+        seed: read_table(histories / f"seed{seed}" / "history.csv", {"epoch": int, "loss": float})
+        for seed in (study.seeds if histories.exists() else ())
+    }
+    return Results(tuple(study.methods), tuple(study.imbalance_factors), tuple(study.seeds), runs, pretrain)
+
+
+def _read_run(runs: Path, splits: Path, method: str, factor: int | float, seed: int) -> Run:
+    run = runs / run_name(method, factor, seed)
+    search, evaluate = run / "search", run / "evaluate"
+    split = splits / f"if{factor}-seed{seed}" / "counts.csv"
+    classes = read_table(split, {"name": str, "total": int})
+    counts = tuple(classes["total"].tolist())
+    found = read_json(evaluate / "metrics.json", Evaluation)
+    if found.groups != shot_groups(counts):
+        raise UserError(f"{evaluate / 'metrics.json'}: groups: {short(found.groups)}; allowed: those of {split}")
+    confusion = _read_confusion(evaluate / "confusion.csv", len(counts))
+    history = read_table(search / "history.csv", {"epoch": int, "genotype": str})
+    sweep = {"mixing_ratio": float, "balanced_accuracy": float}
+    return Run(
+        method=method,
+        factor=factor,
+        seed=seed,
+        classes=tuple(classes["name"]),
+        counts=counts,
+        metrics={"retrained": found.retrained.model_dump(), "adapted": found.adapted.model_dump()},
+        groups=found.groups,
+        parameters=found.parameters,
+        multiply_adds=found.multiply_adds,
+        test_images=found.test_images,
+        recall={model: per_class_recall(matrix) for model, matrix in confusion.items()},
+        confusion=confusion,
+        genotype=read_genotype(run / "derive" / GENOTYPE_FILE),
+        search=history,
+        sweep=read_table(search / "mixing_ratio.csv", sweep) if "mixing_ratio" in history else None,
+        alphas=_read_alphas(search / FOUND / ALPHAS_FILE, history["epoch"].max()),
+        cost=read_json(search / "cost.json", Cost),
+        retrain=read_table(run / "retrain" / "history.csv", {"epoch": int, "loss": float}),
+        adapt=read_table(run / "adapt" / "history.csv", {"epoch": int}),
+    )
+
+
+def read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
+    """A whole CSV file with at least `columns` of these types and numbers in all others. Raises UserError."""
+    try:
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            raise ValueError("the last line has no end")
+        # a class may be called "nan" or ""
+        table = pd.read_csv(BytesIO(content), dtype=columns, keep_default_na="name" not in columns)
+        if table.empty or not set(columns) <= set(table):
+            raise ValueError(f"{len(table)} rows of {', '.join(map(str, table))}")
+        for column in table.columns.difference(list(columns)):
+            pd.to_numeric(table[column])
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {_line(error)}; allowed: an earlier stage's {', '.join(columns)}") from None
+    return table
+
+
+def read_json(path: Path, kind: type[_Kind]) -> _Kind:
+    """A JSON file that holds a `kind`. Raises UserError."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"])) or "content"
+        allowed = problem["msg"].removeprefix("Input should be ")
+        raise UserError(f"{path}: {where}: {short(problem['input'])}; allowed: {allowed}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {_line(error)}; allowed: the file that an earlier stage writes") from None
+
+
+def _read_confusion(path: Path, num_classes: int) -> dict[str, NDArray[np.int64]]:
+    table = read_table(path, {"model": str, "true": int, "predicted": int, "count": int})
+    counts = table.set_index(["model", "true", "predicted"])["count"]
+    if not counts.index.equals(pd.MultiIndex.from_product([MODELS, range(num_classes), range(num_classes)])):
+        raise UserError(f"{path}: {len(counts)} rows; allowed: one per model and pair of the {num_classes} classes")
+    matrices = counts.to_numpy(np.int64).reshape(len(MODELS), num_classes, num_classes)
+    return dict(zip(MODELS, matrices, strict=True))
+
+
+def _read_alphas(path: Path, epochs: int) -> Alphas:
+    if not epochs:
+        return {}
+    alphas = read_alphas(path)
+    if len(alphas["normal"]) != epochs + 1:
+        raise UserError(f"{path}: {len(alphas['normal'])} rows; allowed: {epochs + 1}, as history.csv has epochs")
+    return alphas
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,39 @@
+"""Print a report's tables: `python -m tailnas.report.show results/report`."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from tailnas.foundation.errors import UserError
+from tailnas.report.comparisons import comparisons_table
+from tailnas.report.summary import results_table
+
+
+def show(report: Path) -> str:
+    """The results table of a report folder, with several seeds the comparisons of methods, and where its page lies.
+
+    Raises UserError naming the file.
+    """
+    tables = []
+    for name, table in (("summary.csv", results_table), ("comparisons.csv", comparisons_table)):
+        try:
+            tables.append(table(pd.read_csv(report / name)))
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{report / name}: {reason}; allowed: what the report stage writes") from None
+    return "\n\n".join([*filter(None, tables), f"report: {report / 'index.html'}"])
+
+
+def main(arguments: list[str]) -> None:
+    """A user's mistake is one line on stderr and exit status 1."""
+    try:
+        if len(arguments) != 1:
+            raise UserError(f"report: {len(arguments)} folders; allowed: one, such as results/report")
+        print(show(Path(arguments[0])))
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

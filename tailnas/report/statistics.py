@@ -1,0 +1,109 @@
+"""Statistics over seeds: spread, paired differences, and what a study of this size could have detected (method 9)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy import optimize, stats
+
+CONFIDENCE = 0.95
+LEVEL = 0.05
+POWER = 0.80
+EXACT_UP_TO = 14
+MONTE_CARLO_DRAWS = 100_000
+MOST_PAIRS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean of `n` values; standard deviation (n - 1) and the t interval's ends are None for a single value."""
+
+    n: int
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean, standard deviation and Student's 95 % t interval of the mean, of one value or more."""
+    n, mean = len(values), float(np.mean(values))
+    if n == 1:
+        return Spread(n, mean, None, None, None)
+    sd = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / n**0.5
+    return Spread(n, mean, sd, mean - half, mean + half)
+
+
+@cache
+def sign_flip_test(differences: tuple[float, ...], seed: int = 0) -> float:
+    """Two-sided p value of the paired sign-flip (randomisation) test of the mean of two or more differences.
+
+    Under the null hypothesis each difference is as likely with either sign. Up to 14 differences all 2^n sign
+    patterns are counted, so p is exact and at least 2 / 2^n; above, 100,000 seeded draws are, the observed one
+    included (Phipson and Smyth, 2010).
+    """
+    result = stats.permutation_test(
+        (differences,),
+        lambda flipped, axis: np.sum(flipped, axis=axis).round(12),  # so that ties of binary fractions are ties
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**EXACT_UP_TO if len(differences) <= EXACT_UP_TO else MONTE_CARLO_DRAWS,
+        batch=2**14,
+        rng=seed,
+    )
+    return float(result.pvalue)
+
+
+def smallest_p_value(n: int) -> float:
+    """The least p value that the exact sign-flip test can give for `n` pairs: 2 / 2^n."""
+    return min(1.0, 2.0 ** (1 - n))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p values, in the order given (Holm, 1979)."""
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def paired_t_power(effect: float, n: int) -> float:
+    """Power of the two-sided 5 % paired t test for a true mean of `effect` standard deviations and `n` >= 2 pairs."""
+    critical, shift = stats.t.ppf(1 - LEVEL / 2, n - 1), abs(effect) * n**0.5
+    right, left = stats.nct.sf(critical, n - 1, shift), stats.nct.cdf(-critical, n - 1, shift)
+    # scipy gives NaN for a left tail that is too small for it (below 1e-10)
+    return float(right + np.nan_to_num(left, nan=0.0))
+
+
+def smallest_detectable_difference(sd: float, n: int) -> float:
+    """True mean difference that a two-sided paired t test at 5 % finds with 80 % power.
+
+    `sd` is the standard deviation of the paired differences (the result has its unit) and `n` >= 2 the pairs.
+    """
+    upper = 1.0
+    while paired_t_power(upper, n) < POWER:
+        upper *= 2
+    return sd * float(optimize.brentq(lambda effect: paired_t_power(effect, n) - POWER, 0.0, upper, xtol=1e-10))
+
+
+def pairs_needed(difference: float, sd: float) -> int:
+    """Fewest pairs, up to a million, with which a paired t test finds a true mean `difference` with 80 % power."""
+    if sd == 0:
+        return 2
+    return bisect_left(range(MOST_PAIRS), POWER, lo=2, key=lambda n: paired_t_power(difference / sd, n))
+
+
+def accuracy_half_width(accuracy: float, images: int) -> float:
+    """Half the width of Wilson's 95 % interval of an accuracy measured on `images` independent test images.
+
+    The uncertainty that the test set's size alone leaves in one trained network's figure; seeds add to it.
+    """
+    low, high = stats.binomtest(round(accuracy * images), images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(high - low) / 2

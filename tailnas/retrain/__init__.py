@@ -1,0 +1,1 @@
+"""Training the derived network; the losses are the files of tailnas/losses."""

@@ -1,0 +1,86 @@
+"""Mixtures of two images of a batch: whole ones (mixup) or one with a box of the other (CutMix).
+
+Each image has a share, a partner and a box of its own. Draws are float32 (S, D, B): row 0 is the partner's position in
+the batch, row 1 the share of the image itself, CutMix adds the box's top, bottom, left and right.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class ImageMixing(ABC):
+    """Shares are drawn from Beta(alpha, alpha)."""
+
+    def __init__(self, alpha: float) -> None:
+        if not 0 < alpha < float("inf"):
+            raise ValueError(f"alpha: {alpha}; allowed: a finite number above 0")
+        self.alpha = alpha
+
+    def draw(self, steps: int, batch_size: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """(S, D, B) on the CPU. Partners are a permutation of each batch, so that every image is used twice."""
+        partners = torch.rand(steps, batch_size, generator=generator).argsort(dim=1)
+        # torch's beta draws take no generator
+        beta = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+        shares = torch.from_numpy(beta.beta(self.alpha, self.alpha, (steps, batch_size)))
+        return torch.stack([partners.float(), *self._drawn(shares, size, generator)], dim=1)
+
+    def partners(self, draws: Tensor) -> Tensor:
+        """int64 (B,): each image's partner, from the draws (D, B) of a step."""
+        return draws[0].long()
+
+    def shares(self, draws: Tensor) -> Tensor:
+        """(B,): the share of each image itself."""
+        return draws[1]
+
+    @abstractmethod
+    def _drawn(self, shares: Tensor, size: tuple[int, int], generator: torch.Generator) -> list[Tensor]:
+        """Rows of `draw` after the partner, each (S, B)."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Mixtures of images (B, C, H, W) by the draws (D, B) of a step."""
+
+
+class Mixup(ImageMixing):
+    """Pixel by pixel the weighted mean of image and partner (Zhang et al. 2018, 1710.09412)."""
+
+    def _drawn(self, shares: Tensor, size: tuple[int, int], generator: torch.Generator) -> list[Tensor]:
+        return [shares.float()]
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        share = self.shares(draws).view(-1, 1, 1, 1)
+        return share * images + (1 - share) * images[self.partners(draws)]
+
+
+class CutMix(ImageMixing):
+    """A box of the partner replaces that box of the image (Yun et al. 2019, 1905.04899).
+
+    The box has sqrt(1 - share) of each side, around a random pixel, cut off at the border; the share is then what is
+    left of the image.
+    """
+
+    def _drawn(self, shares: Tensor, size: tuple[int, int], generator: torch.Generator) -> list[Tensor]:
+        edges: list[Tensor] = []
+        for length in size:
+            half = ((1 - shares).sqrt() * length).long() // 2
+            centre = torch.randint(length, shares.shape, generator=generator)
+            edges += [(centre - half).clamp(min=0), (centre + half).clamp(max=length)]
+        top, bottom, left, right = edges
+        left_over = 1 - (bottom - top) * (right - left) / (size[0] * size[1])
+        return [part.float() for part in (left_over, top, bottom, left, right)]
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        top, bottom, left, right = draws[2:, :, None]
+        rows, columns = (torch.arange(length, device=images.device) for length in images.shape[2:])
+        inside = ((rows >= top) & (rows < bottom))[:, None, :, None] & ((columns >= left) & (columns < right))[
+            :, None, None, :
+        ]
+        return torch.where(inside, images[self.partners(draws)], images)
+
+
+IMAGE_MIXINGS: dict[str, type[ImageMixing]] = {"mixup": Mixup, "cutmix": CutMix}

@@ -1,0 +1,144 @@
+"""The derived network, trained from random weights on both halves of the long-tailed data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from tailnas.batches.augmentation import Augmentation
+from tailnas.batches.batches import Batches
+from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.foundation.seeding import seed_for, torch_generator
+from tailnas.genotype.genotype import Genotype
+from tailnas.imbalance.samplers import Sampler, make_sampler
+from tailnas.retrain.augmented import AugmentedBatches
+from tailnas.retrain.branches import BRANCHES, Branches
+from tailnas.retrain.cutout import Cutout
+from tailnas.retrain.image_mixing import IMAGE_MIXINGS
+from tailnas.retrain.loss import make_loss
+from tailnas.retrain.reweighting import ReweightedLoss
+from tailnas.retrain.settings import Retrain
+from tailnas.retrain.width import fitted_channels
+from tailnas.space.network import Network
+from tailnas.space.supernet import default_reductions, seeded_initialisation
+from tailnas.training.checkpoint import Row
+from tailnas.training.loop import Loop
+from tailnas.training.supervised import GeneratorState, TrainingBatches, fit
+
+
+def retrain(
+    settings: Retrain,
+    genotype: Genotype,
+    data: DeviceImages,
+    normalisation: Normalisation,
+    num_classes: int,
+    seed: int,
+    loop: Loop,
+) -> tuple[Network, list[Row]]:
+    """Train the network of `genotype`: L cells and one more, which is the instance head where the genotype has one.
+    With two branches there is a class head beside it.
+
+    The same recipe for every genotype; the last epoch counts, nothing is selected. Class priors and weights are those
+    of `data`. Drop-path grows linearly from 0 to `network.drop_path` (DARTS, 1806.09055, section A.1). Returns the
+    network, whose classifier is a plain linear one whatever the loss was, and one row per epoch.
+    """
+    build = network_builder(settings, genotype, num_classes, data.images.shape[1])
+    channels: int | Sequence[int] | None = settings.network.channels
+    if channels is None:
+        assert settings.network.parameters is not None
+        channels = fitted_channels(lambda width: build(width, False), settings.network.parameters)
+    with seeded_initialisation(seed_for(seed, "retrain", "network")):
+        network = build(channels, settings.network.auxiliary_weight > 0).to(data.device)
+    network.drop_path_generator = torch_generator(seed, "retrain", "drop path")
+
+    counts = torch.bincount(data.labels.cpu(), minlength=num_classes)
+    family = make_loss(settings.loss, counts, data.device)
+    reweighted = ReweightedLoss(family, settings.reweighting)
+    network.feature_norm = family.feature_norm
+    network.classifier = family.training_classifier(network.classifier)
+
+    def source(branch: str, sampler: str) -> tuple[TrainingBatches, Sampler]:
+        purpose = ("retrain", *([branch] if branch else []))
+        drawing = make_sampler(sampler, data.labels.cpu(), num_classes, torch_generator(seed, *purpose, "sampler"))
+        return augmented_batches(settings, data, normalisation, drawing, seed, *purpose), drawing
+
+    branches: Branches = BRANCHES[settings.branches.name](settings, network, reweighted, source)
+
+    epochs = settings.training.epochs
+
+    def start_epoch(epoch: int) -> None:
+        network.drop_path = settings.network.drop_path * epoch / epochs
+        branches.set_epoch(epoch, epochs)
+        reweighted.set_epoch(epoch, epochs)
+
+    history = fit(
+        network,
+        branches.loss,
+        branches.batches,
+        settings.training,
+        loop,
+        gradient_clip=settings.training.gradient_clip,
+        parts={"drop_path": GeneratorState(network.drop_path_generator)},
+        start_epoch=start_epoch,
+    )
+    network.classifier = family.trained_classifier(network.classifier)
+    return network, history
+
+
+def network_builder(
+    settings: Retrain, genotype: Genotype, num_classes: int, in_channels: int
+) -> Callable[[int | Sequence[int], bool], Network]:
+    """What makes the network of `genotype` from its channels and whether it has an auxiliary head."""
+
+    def build(channels: int | Sequence[int], auxiliary: bool) -> Network:
+        return Network(
+            genotype,
+            channels,
+            settings.network.cells + 1,
+            num_classes,
+            auxiliary=auxiliary,
+            in_channels=in_channels,
+            reductions=default_reductions(settings.network.cells),
+            branches=2 if settings.branches.name == "two" else 1,
+        )
+
+    return build
+
+
+def augmented_batches(
+    settings: Retrain,
+    data: DeviceImages,
+    normalisation: Normalisation,
+    sampler: Sampler,
+    seed: int,
+    *purpose: str,
+) -> Batches | AugmentedBatches:
+    """Batches with the augmentation of `settings`; `purpose` names the random streams."""
+    training, further = settings.training, settings.augmentation
+    batches = Batches(
+        data,
+        sampler,
+        training.batch_size,
+        normalisation,
+        Augmentation(training.crop_padding, training.flip),
+        torch_generator(seed, *purpose, "augmentation"),
+    )
+    if further.rand_augment is None and not further.cutout and further.image_mixing is None:
+        return batches
+    rand_augment = None
+    if further.rand_augment is not None:
+        from tailnas.retrain.rand_augment import RandAugment  # loads torchvision
+
+        rand_augment = RandAugment(further.rand_augment.operations, further.rand_augment.magnitude)
+    mixing = further.image_mixing
+    return AugmentedBatches(
+        batches,
+        {
+            kind: torch_generator(seed, *purpose, "augmentation", kind)
+            for kind in ("rand_augment", "cutout", "image_mixing")
+        },
+        rand_augment=rand_augment,
+        cutout=Cutout(further.cutout) if further.cutout else None,
+        image_mixing=None if mixing is None else IMAGE_MIXINGS[mixing.name](mixing.alpha),
+    )

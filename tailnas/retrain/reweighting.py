@@ -1,0 +1,67 @@
+"""A loss family with its class weights over training, for labels that may be mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailnas.foundation.settings import Section
+from tailnas.imbalance.class_weights import class_balanced_weights
+from tailnas.retrain.loss import Loss
+from tailnas.retrain.settings import NeverReweighted, Reweighted
+
+
+@dataclass(frozen=True)
+class MixedLabels:
+    """Labels of images that are mixtures of two: int64 (N,) each, and the share (N,) of the first."""
+
+    labels: Tensor
+    partners: Tensor
+    share: Tensor
+
+
+def deferred(epoch: int, epochs: int) -> bool:
+    """Whether deferred re-weighting (DRW, 1906.07413, section 3.3) still waits: it starts at 80% of the epochs."""
+    return 5 * epoch < 4 * epochs
+
+
+class ReweightedLoss:
+    """`loss` with class weights w_c = (1 - beta) / (1 - beta^n_c): always, from 80% of the epochs, or never.
+
+    `set_epoch` must be called before each epoch.
+    """
+
+    def __init__(self, loss: Loss[Section], settings: NeverReweighted | Reweighted) -> None:
+        self.loss = loss
+        self.deferred = settings.when == "deferred"
+        self._weights: Tensor | None = None
+        if isinstance(settings, Reweighted):
+            self._weights = class_balanced_weights(loss.counts, settings.beta).to(loss.device)
+        self.weight: Tensor | None = None
+        self.set_epoch(0, 1)
+
+    def set_epoch(self, epoch: int, epochs: int) -> None:
+        """Tell how far training is; `epoch` counts from 0."""
+        self.weight = None if self.deferred and deferred(epoch, epochs) else self._weights
+
+    def __call__(self, logits: Tensor, targets: Tensor | MixedLabels) -> Tensor:
+        """Scalar loss of logits (N, K)."""
+        return self._mean(self.loss, logits, targets)
+
+    def auxiliary(self, logits: Tensor, targets: Tensor | MixedLabels) -> Tensor:
+        """Scalar loss of an auxiliary head's logits (N, K)."""
+        return self._mean(self.loss.auxiliary, logits, targets)
+
+    def _mean(self, loss: Callable[..., Any], logits: Tensor, targets: Tensor | MixedLabels) -> Tensor:
+        if isinstance(targets, Tensor):
+            return loss(logits, targets, self.weight)
+        weights = torch.ones(logits.shape[1], device=logits.device) if self.weight is None else self.weight
+        total, norm = logits.new_zeros(()), logits.new_zeros(())
+        for labels, share in ((targets.labels, targets.share), (targets.partners, 1 - targets.share)):
+            total = total + (share * loss(logits, labels, self.weight, "none")).sum()
+            norm = norm + (share * weights[labels]).sum()
+        return total / norm

@@ -1,0 +1,110 @@
+"""Settings of retraining; a loss's own stand in its file of tailnas/losses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from tailnas.foundation.extensions import Chosen, OneOf
+from tailnas.foundation.settings import Fraction, NonNegative, Positive, Section
+from tailnas.imbalance.settings import Mixing
+from tailnas.training.settings import NetworkTraining
+
+
+class NetworkShape(Section):
+    """How large the derived network is."""
+
+    channels: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        description="Channels of the first cells, doubled at each reduction; null fits them to `parameters`."
+    )
+    parameters: Annotated[int, Field(ge=1000, le=1_000_000_000)] | None = Field(
+        description="Parameters to which each genotype is fitted by its channels, within 5%; null takes `channels`."
+    )
+    cells: Annotated[int, Field(ge=3, le=100)] = Field(description="Backbone cells; one more cell (the head) follows.")
+    drop_path: Fraction = Field(description="Probability of a dropped path at the end; it grows from 0 linearly.")
+    auxiliary_weight: NonNegative = Field(description="Weight of the auxiliary head's loss; 0 has no such head.")
+
+    @field_validator("parameters")
+    @classmethod
+    def _one_of_two(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if "channels" in info.data and (info.data["channels"] is None) == (value is None):
+            raise ValueError("a number, or else a number as channels" if value is None else "null beside channels")
+        return value
+
+
+class RandAugmentation(Section):
+    """RandAugment (1909.13719)."""
+
+    operations: Annotated[int, Field(ge=1, le=10)] = Field(
+        description="Operations on each image, drawn for each by itself."
+    )
+    magnitude: Annotated[int, Field(ge=0, le=30)] = Field(description="Strength of every operation.")
+
+
+class ImageMixing(Section):
+    """Each image and its label mixed with another of its batch."""
+
+    name: Literal["mixup", "cutmix"] = Field(description="mixup: whole images; cutmix: a pasted box.")
+    alpha: Positive = Field(description="Each image's share is drawn from Beta(alpha, alpha).")
+
+
+class FurtherAugmentation(Section):
+    """What is done to images beyond crop and flip."""
+
+    cutout: Annotated[int, Field(ge=0, le=1024)] = Field(
+        description="Side in pixels of the square that is blanked in each image; 0 blanks nothing."
+    )
+    rand_augment: RandAugmentation | None = Field(description="null does without.")
+    image_mixing: ImageMixing | None = Field(description="null mixes nothing.")
+
+
+class SingleBranch(Section):
+    """One batch per step."""
+
+    name: Literal["one"]
+    sampler: Literal["instance", "class_balanced", "square_root", "reversed", "progressively_balanced"] = Field(
+        description="How often a class is drawn; progressively_balanced goes from instance to class_balanced."
+    )
+
+
+class BilateralBranches(Section):
+    """BBN's network (1912.02413): an instance and a class head, on instance-balanced and reversed batches.
+
+    A factor of its own, to be compared with itself alone.
+    """
+
+    name: Literal["two"]
+    mixing: Mixing = Field(description="Mixing ratio of the branches.")
+
+
+class NeverReweighted(Section):
+    """Every class weighs 1."""
+
+    when: Literal["never"]
+
+
+class Reweighted(Section):
+    """Class-balanced weights (1 - beta) / (1 - beta^n) in the loss (1901.05555)."""
+
+    when: Literal["always", "deferred"] = Field(
+        description="always, or in the last 20% of the epochs (DRW, 1906.07413)."
+    )
+    beta: Fraction = Field(description="beta of the weights.")
+
+
+class Retrain(Section):
+    """The derived network, trained from random weights on the whole long-tailed training data."""
+
+    training: NetworkTraining
+    network: NetworkShape
+    augmentation: FurtherAugmentation
+    branches: Annotated[SingleBranch | BilateralBranches, Field(discriminator="name")] = Field(
+        description="One batch and one head, or BBN's two."
+    )
+    loss: Annotated[Chosen, OneOf("tailnas.losses", by="name")] = Field(
+        description="Loss of the training; each is a file of tailnas/losses."
+    )
+    reweighting: Annotated[NeverReweighted | Reweighted, Field(discriminator="when")] = Field(
+        description="When classes weigh by their size in the loss."
+    )

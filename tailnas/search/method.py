@@ -1,0 +1,30 @@
+"""What a file of tailnas/methods offers.
+
+    Settings                                                # its section of `search`
+    search(task, settings) -> SearchResult
+    start(bilevel, settings) -> "mixture", "single" or None # the pretrained super-network that it starts from
+    SAMPLERS                                                # of a search by gradient: one per branch
+
+A method without `start` needs no pretrained super-network.
+"""
+
+from __future__ import annotations
+
+from tailnas.foundation.extensions import extension
+from tailnas.foundation.settings import Section
+from tailnas.search.settings import Bilevel
+from tailnas.space.pretrained import Paths
+
+PACKAGE = "tailnas.methods"
+
+
+def pretrained_mixture(bilevel: Bilevel, settings: Section) -> Paths | None:
+    """Start of the searches by gradient: `search.bilevel.initialisation` says whether they are pretrained."""
+    return "mixture" if bilevel.initialisation == "pretrained" else None
+
+
+def starting_paths(method: str, bilevel: Bilevel, settings: Section) -> Paths | None:
+    """The paths of the pretrained super-network that `method` starts from; None where it needs none."""
+    start = getattr(extension(PACKAGE, method, "study.methods"), "start", None)
+    paths: Paths | None = None if start is None else start(bilevel, settings)
+    return paths

@@ -1,0 +1,1 @@
+"""The search network in training on a CPU."""

@@ -1,0 +1,1 @@
+"""Making the target long-tailed."""

@@ -1,0 +1,1 @@
+"""Checking the whole of params.yaml before anything is computed."""

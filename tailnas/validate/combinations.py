@@ -1,0 +1,90 @@
+"""Mistakes that need more than one section to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tailnas.fetch.source import shared_images
+from tailnas.foundation.errors import short
+from tailnas.search.method import starting_paths
+
+if TYPE_CHECKING:
+    from tailnas.validate.parameters import Params
+
+
+def mistakes(params: Params) -> Iterator[str]:
+    """One line each: key, value and what is allowed."""
+    yield from _data(params)
+    yield from _trainings(params)
+    yield from _search(params)
+    yield from _retrain(params)
+
+
+def _data(params: Params) -> Iterator[str]:
+    source, target = params.data.source, params.data.target
+    if source.settings.name == target.settings.name:
+        name = target.settings.name
+        yield f"data.target.name: {name!r} is also data.source.name; allowed: two different names"
+    if shared := shared_images(target, source):
+        yield f"data.target.{shared} as data.source; allowed: source and target that share no image"
+    if params.split.profile == "natural" and len(params.study.imbalance_factors) > 1:
+        yield (
+            f"study.imbalance_factors: {short(params.study.imbalance_factors)} with split.profile 'natural'; "
+            "allowed: one entry, since the data keeps its own"
+        )
+
+
+def _trainings(params: Params) -> Iterator[str]:
+    size = params.data.image_size
+    for section in ("pretrain", "search", "retrain"):
+        training = getattr(params, section).training
+        key = f"{section}.training"
+        if training.precision != "float32" and params.runtime.device == "cpu":
+            yield f"{key}.precision: {training.precision!r} with runtime.device 'cpu'; allowed: 'float32' on a CPU"
+        if training.crop_padding >= size:
+            yield f"{key}.crop_padding: {training.crop_padding}; allowed: less than data.image_size ({size})"
+    path, end = params.pretrain.single_path, params.pretrain.training.learning_rate_min
+    if path is not None and end > path.learning_rate:
+        yield (
+            f"pretrain.single_path.learning_rate: {path.learning_rate}; "
+            f"allowed: at least pretrain.training.learning_rate_min ({end})"
+        )
+
+
+def _search(params: Params) -> Iterator[str]:
+    bilevel, epochs = params.search.bilevel, params.search.training.epochs
+    if isinstance(params.derive.epoch, int) and params.derive.epoch > epochs:
+        yield f"derive.epoch: {params.derive.epoch}; allowed: 'last' or 1 to search.training.epochs ({epochs})"
+    if bilevel.freeze_backbone and bilevel.initialisation == "scratch":
+        yield (
+            "search.bilevel.freeze_backbone: true with search.bilevel.initialisation 'scratch'; "
+            "allowed: true with 'pretrained' only"
+        )
+    for method in params.study.methods:
+        paths = starting_paths(method, bilevel, params.search.method(method))
+        if paths == "single" and params.pretrain.single_path is None:
+            yield (
+                f"pretrain.single_path: null with study.methods entry {method!r}; "
+                "allowed: a section, since the method starts from single paths"
+            )
+
+
+def _retrain(params: Params) -> Iterator[str]:
+    retrain, size = params.retrain, params.data.image_size
+    if retrain.branches.name == "two":
+        found = {
+            "loss.name": (retrain.loss.name, "cross_entropy"),
+            "reweighting.when": (retrain.reweighting.when, "never"),
+            "network.auxiliary_weight": (retrain.network.auxiliary_weight, 0),
+        }
+        for key, (value, needed) in found.items():
+            if value != needed:
+                yield f"retrain.{key}: {short(value)} with retrain.branches.name 'two'; allowed: {short(needed)}"
+    if retrain.augmentation.cutout > size:
+        yield f"retrain.augmentation.cutout: {retrain.augmentation.cutout}; allowed: at most data.image_size ({size})"
+    if retrain.network.auxiliary_weight > 0 and size != 32:
+        yield (
+            f"retrain.network.auxiliary_weight: {retrain.network.auxiliary_weight} with data.image_size {size}; "
+            "allowed: 0, since the auxiliary head needs 32 (a map of 8x8)"
+        )

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailnas.evaluate.metrics import (
+    confusion_counts,
+    evaluate_predictions,
+    expected_calibration_error,
+    per_class_recall,
+    shot_groups,
+)
+from tailnas.foundation.errors import UserError
+
+DIGITS = [124, 85, 58, 40, 27, 18, 12, 8, 6, 4]
+
+
+def one_hot(predictions, num_classes):
+    return np.eye(num_classes)[predictions]
+
+
+def test_groups_by_counts_follow_the_fields_bounds():
+    groups = shot_groups([101, 100, 20, 19, 500])
+    assert groups.rule == "counts"
+    assert (groups.many, groups.medium, groups.few) == ((0, 4), (1, 2), (3,))
+
+
+def test_groups_of_the_default_study_in_shuffled_order():
+    order = [3, 9, 0, 5, 1, 8, 2, 7, 4, 6]
+    groups = shot_groups([DIGITS[i] for i in order])
+    assert groups.rule == "counts"
+    assert groups.many == (2,)
+    assert groups.medium == (0, 4, 6, 8)
+    assert groups.few == (1, 3, 5, 7, 9)
+    assert [groups.by_class[index] for index in range(5)] == ["medium", "few", "many", "few", "medium"]
+
+
+def test_an_empty_group_gives_thirds_by_size():
+    groups = shot_groups([50, 400, 300, 200, 25, 30, 150])
+    assert groups.rule == "thirds"
+    assert (groups.many, groups.medium, groups.few) == ((1, 2, 3), (0, 6), (4, 5))
+
+
+@pytest.mark.parametrize(("counts", "expected"), [([5], ((0,), (), ())), ([3, 9], ((1,), (), (0,)))])
+def test_thirds_of_one_and_two_classes(counts, expected):
+    groups = shot_groups(counts)
+    assert (groups.rule, groups.many, groups.medium, groups.few) == ("thirds", *expected)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=40))
+def test_groups_partition_the_classes_and_order_them_by_size(counts):
+    groups = shot_groups(counts)
+    assert sorted([*groups.many, *groups.medium, *groups.few]) == list(range(len(counts)))
+    for larger, smaller in ((groups.many, groups.medium), (groups.medium, groups.few), (groups.many, groups.few)):
+        assert min((counts[i] for i in larger), default=10**9) >= max((counts[i] for i in smaller), default=0)
+
+
+def test_known_answers_of_a_small_case():
+    labels = [0, 0, 0, 0, 1, 1, 2, 2]
+    predictions = [0, 0, 0, 1, 1, 1, 0, 2]
+    confusion = confusion_counts(labels, predictions, 3)
+    assert confusion.tolist() == [[3, 1, 0], [0, 2, 0], [1, 0, 1]]
+    assert per_class_recall(confusion).tolist() == [0.75, 1.0, 0.5]
+    metrics = evaluate_predictions(one_hot(predictions, 3), labels, [200, 50, 5], bins=10)
+    assert metrics["top1"] == pytest.approx(6 / 8)
+    assert metrics["balanced_accuracy"] == pytest.approx(0.75)
+    # F1 of the three classes: 2*3/(4+4), 2*2/(3+2), 2*1/(1+2)
+    assert metrics["macro_f1"] == pytest.approx((0.75 + 0.8 + 2 / 3) / 3)
+    assert (metrics["many"], metrics["medium"], metrics["few"]) == (0.75, 1.0, 0.5)
+    assert metrics["ece"] == pytest.approx(2 / 8)
+
+
+def test_calibration_error_by_hand():
+    probabilities = [[0.95, 0.05], [0.85, 0.15], [0.65, 0.35], [0.4, 0.6]]
+    # bins of width 1/2 are (0, 0.5] and (0.5, 1]: one bin, confidence 3.05/4, accuracy 3/4
+    assert expected_calibration_error(probabilities, [0, 0, 0, 0], 2) == pytest.approx(abs(3.05 - 3) / 4)
+    # bins of width 0.1: four different bins
+    assert expected_calibration_error(probabilities, [0, 0, 0, 0], 10) == pytest.approx((0.05 + 0.15 + 0.35 + 0.6) / 4)
+
+
+def test_a_confidence_on_a_bins_upper_edge_belongs_to_that_bin():
+    # 0.5 lies in (0, 0.5], 0.9 in (0.5, 1]; in one common bin the two gaps would cancel to (0.5 + 0.9 - 1) / 2
+    probabilities = [[0.5, 0.5], [0.9, 0.1]]
+    assert expected_calibration_error(probabilities, [0, 1], 2) == pytest.approx((0.5 + 0.9) / 2)
+
+
+@settings(max_examples=40)
+@given(st.integers(2, 6), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_top1_is_balanced_accuracy_on_a_balanced_test_set(num_classes, per_class, seed):
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(num_classes), per_class)
+    probabilities = generator.dirichlet(np.ones(num_classes), size=len(labels))
+    metrics = evaluate_predictions(probabilities, labels, list(range(1, num_classes + 1)), bins=15)
+    assert metrics["top1"] == pytest.approx(metrics["balanced_accuracy"])
+    assert all(0 <= value <= 1 for value in metrics.values() if value is not None)
+
+
+def test_a_tie_goes_to_the_lowest_class():
+    metrics = evaluate_predictions([[0.5, 0.5], [0.5, 0.5]], [0, 1], [10, 10], bins=5)
+    assert metrics["top1"] == 0.5
+    assert (metrics["many"], metrics["medium"], metrics["few"]) == (1.0, None, 0.0)
+
+
+def test_a_class_without_test_images_is_left_out():
+    recall = per_class_recall(confusion_counts([0, 0, 2], [0, 1, 2], 3))
+    assert recall[0] == 0.5
+    assert np.isnan(recall[1])
+    metrics = evaluate_predictions(one_hot([0, 1, 2], 3), [0, 0, 2], [200, 50, 5], bins=5)
+    assert metrics["medium"] is None
+    assert metrics["balanced_accuracy"] == pytest.approx(0.75)
+
+
+def test_diverged_predictions_are_told_in_one_line():
+    probabilities = np.full((4, 2), 0.5)
+    probabilities[1, 0] = np.nan
+    with pytest.raises(UserError, match=r"1 of 4 predictions are NaN or infinite") as error:
+        evaluate_predictions(probabilities, [0, 1, 0, 1], [3, 3], bins=5)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "counts", "message"),
+    [([0], [1, 1], "must be"), ([0, 1], [1], "counts has 1"), ([0, 2], [1, 1], "allowed are 0 to 1")],
+)
+def test_arguments_that_do_not_fit_are_refused(labels, counts, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_predictions([[0.5, 0.5], [0.2, 0.8]], labels, counts, bins=5)

@@ -1,0 +1,157 @@
+"""Rank correlations with known answers, and the experiment in small."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import rank_correlation
+from benchmarks.correlation import agreement, agreement_gain, correlation, gain
+from benchmarks.target import Target, balanced_source, ranking_settings
+from tailnas.foundation.errors import UserError
+from tailnas.validate.presets import load_preset
+from tests.unit.small_search import settings_of
+
+
+@pytest.mark.parametrize("kind", ["kendall", "spearman"])
+def test_orders_that_agree_and_that_do_not(kind):
+    scores = [0.1, 0.2, 0.4, 0.5, 0.7, 0.9]
+    assert correlation(kind, scores, [score**3 for score in scores]).value == pytest.approx(1)
+    assert correlation(kind, scores, scores[::-1]).value == pytest.approx(-1)
+    same = correlation(kind, scores, scores)
+    assert (same.low, same.high) == pytest.approx((1, 1)) and same.n == 6
+
+
+def test_values_by_hand():
+    """Four items, one of six pairs in the other order: tau = (5 - 1) / 6; rho = 1 - 6 * 2 / (4 * 15)."""
+    assert correlation("kendall", [1, 2, 3, 4], [1, 3, 2, 4]).value == pytest.approx(4 / 6)
+    assert correlation("spearman", [1, 2, 3, 4], [1, 3, 2, 4]).value == pytest.approx(0.8)
+
+
+def test_intervals_cover_no_correlation_and_tell_a_real_one():
+    generator = np.random.default_rng(0)
+    truth = generator.standard_normal(40)
+    noise = generator.standard_normal(40)
+    none = correlation("kendall", truth, noise)
+    assert none.low < 0 < none.high
+    close = truth + 0.5 * generator.standard_normal(40)
+    assert correlation("kendall", truth, close).low > 0
+    better = gain("kendall", close, noise, truth)
+    assert better.low > 0 and better.value == pytest.approx(
+        correlation("kendall", close, truth).value - correlation("kendall", noise, truth).value
+    )
+    assert gain("kendall", noise, noise, truth).high == 0
+
+
+def test_several_scorers_count_by_the_mean_of_their_correlations():
+    """Not by the correlation of their mean: [1, 2, 3] and [3, 2, 1] are worth 1 and -1, and their mean is constant."""
+    truth = [1, 2, 3]
+    assert correlation("kendall", [[1, 2, 3], [3, 2, 1]], truth).value == 0
+    assert correlation("kendall", [[1, 2, 3], [1, 3, 2]], truth).value == pytest.approx((1 + 1 / 3) / 2)
+    assert gain("kendall", [[1, 2, 3], [1, 3, 2]], [[3, 2, 1], [3, 2, 1]], truth).value == pytest.approx(2 / 3 + 1)
+
+
+def test_agreement_is_the_mean_over_pairs():
+    """The first and second agree with 1/3, the first and third with -1, the second and third with -1/3."""
+    scores = [[1, 2, 3], [1, 3, 2], [3, 2, 1]]
+    assert agreement("kendall", scores).value == pytest.approx((1 / 3 - 1 - 1 / 3) / 3)
+    assert agreement("kendall", scores[:2]).value == correlation("kendall", *scores[:2]).value
+    assert agreement_gain("kendall", scores[:2], scores[1:]).value == pytest.approx(1 / 3 + 1 / 3)
+    assert agreement_gain("kendall", scores, scores).high == 0
+
+
+def test_a_constant_score_has_no_correlation():
+    assert np.isnan(correlation("spearman", [1, 1, 1], [1, 2, 3]).value)
+
+
+def test_the_experiment_goes_on_where_it_was_interrupted(preset, tmp_path, capsys):
+    one_epoch = {"training": {"epochs": 1}}
+    changes = {"study": {"methods": ["random"], "seeds": [0, 1]}, "retrain": one_epoch, "search": one_epoch}
+    folder = tmp_path / "out"
+    command = [str(preset(**changes)), "--output", str(folder), "--architectures", "2", "--sets", "balanced_small"]
+    command += ["--strategies", "scratch"]
+    rank_correlation.main(command)
+    whole = (folder / "scores.csv").read_text().splitlines()
+    assert len(whole) == 1 + 2 * 2 + 2 * 2 * 2
+    correlations = (folder / "correlations.csv").read_text()
+    for what in (
+        "balanced_small: one seed and another (noise ceiling)",
+        "scratch and balanced_small: gain by new statistics",
+        "scratch: one super-network and another, gain by new statistics",
+    ):
+        assert f'"{what}",kendall,' in correlations
+
+    # The last training and the last proxy are lost: both come back as they were, and nothing else is computed
+    kept = [row for row in whole if not row.startswith(("balanced_small,,1,1", "scratch,shared,1,1"))]
+    (folder / "scores.csv").write_text("\n".join(kept) + "\n")
+    capsys.readouterr()
+    rank_correlation.main(command)
+    computed = [
+        line.split(":")[0] for line in capsys.readouterr().out.splitlines() if "seed 1" in line or "seed 0" in line
+    ]
+    assert computed == ["balanced_small seed 1 architecture 1", "scored by scratch, seed 1"]
+    assert sorted((folder / "scores.csv").read_text().splitlines()) == sorted(whole)
+    assert (folder / "correlations.csv").read_text() == correlations
+
+    changes["retrain"] = {"training": {"epochs": 2}}
+    with pytest.raises(SystemExit, match=r"its results are of retrain\.training\.epochs 1, not 2"):
+        rank_correlation.main([str(preset(**changes)), *command[1:]])
+    assert sorted((folder / "scores.csv").read_text().splitlines()) == sorted(whole)
+
+
+@pytest.fixture
+def experiment(preset, tmp_path):
+    """make(**changes): an experiment on two architectures, and its origin."""
+
+    def make(**changes):
+        params = load_preset(preset(**changes))
+        device = torch.device("cpu")
+        architectures = rank_correlation.random_architectures(2)
+        return rank_correlation.Experiment(
+            Target.load(params, device), balanced_source(params, device), architectures, tmp_path
+        )
+
+    return make
+
+
+def test_training_sets_have_the_sizes_that_the_comparison_needs(experiment):
+    made = experiment()
+    data = {name: made.data(name, 0) for name in rank_correlation.SETS}
+    counts = {name: torch.bincount(its.train.labels) for name, its in data.items()}
+    largest = int(counts["imbalanced"].max())
+    assert int(counts["imbalanced"].min()) == largest // made.params.study.imbalance_factors[0]
+    assert set(counts["balanced"].tolist()) == {largest}
+    assert set(counts["balanced_small"].tolist()) == {int(counts["imbalanced"].sum()) // 10}
+    assert data["source"] is made.origin
+    assert all(its.held_out is not made.origin.held_out for name, its in data.items() if name != "source")
+
+
+@pytest.mark.parametrize("strategy", ["none", "head"])
+def test_a_strategy_that_starts_from_single_paths_says_so(experiment, strategy):
+    with pytest.raises(UserError, match=r"^pretrain\.single_path: null; allowed: a section"):
+        experiment().proxy(strategy, 0)
+
+
+def test_scores_with_new_statistics_and_with_shared_ones(experiment):
+    made = experiment(pretrain={"single_path": {"epochs": 1, "learning_rate": 0.02}})
+    scores = {
+        how: [scorer(architecture, 0, lambda: None)["balanced_accuracy"] for architecture in made.architectures]
+        for how, scorer in made.proxy("none", 0).items()
+    }
+    assert set(scores) == set(rank_correlation.STATISTICS) and scores["anew"] != scores["shared"]
+
+
+@pytest.mark.parametrize("adaptation", ["none", "head", "finetune", "scratch"])
+def test_strategies_differ_by_nothing_but_the_adaptation(preset, adaptation):
+    params = load_preset(preset())
+    own, other = params.search.method("imb_nas"), ranking_settings(params, adaptation)
+    assert other.adaptation.name == adaptation
+    assert getattr(other.adaptation, "beta", own.adaptation.beta) == own.adaptation.beta
+    assert other.model_copy(update={"adaptation": own.adaptation}) == own
+
+
+def test_parameters_whose_adaptation_lacks_settings_are_refused(preset):
+    params = load_preset(preset())
+    finetune = settings_of("imb_nas", adaptation={"name": "finetune", "beta": 0.9})
+    params = params.model_copy(update={"search": params.search.model_copy(update={"imb_nas": finetune})})
+    with pytest.raises(UserError, match=r"^search\.imb_nas\.adaptation\.name: 'finetune'; allowed: 'head'"):
+        ranking_settings(params, "scratch")

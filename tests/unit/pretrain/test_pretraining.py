@@ -1,0 +1,111 @@
+"""The two kinds of super-network that the source is trained into."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tailnas.batches.batches import sequential_batches
+from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.pretrain.pretraining import pretrain, train_paths
+from tailnas.pretrain.settings import MixtureTraining, SinglePath
+from tailnas.space.settings import Space
+from tailnas.training.loop import Loop
+from tailnas.training.single_path import single_path_loss
+
+SETTINGS = MixtureTraining(
+    epochs=3,
+    batch_size=12,
+    learning_rate=0.04,
+    learning_rate_min=0.0,
+    momentum=0.9,
+    weight_decay=3e-4,
+    gradient_clip=5.0,
+    crop_padding=2,
+    flip=False,
+    precision="float32",
+)
+
+
+def images(count: int, seed: int) -> DeviceImages:
+    """Noise in which class c of three is brighter by c."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    pixels = torch.randint(0, 120, (count, 1, 16, 16), generator=generator) + 50 * labels.view(-1, 1, 1, 1)
+    return DeviceImages(pixels.to(torch.uint8), labels)
+
+
+def loop(folder):
+    return Loop("pretrain test", folder / "a.pt", folder / "events", "none")
+
+
+DATA = images(36, 0), images(12, 1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def mixture(where, epochs=2):
+    return pretrain(SETTINGS.model_copy(update={"epochs": epochs}), Space(channels=2, cells=3), *DATA, 3, 0, where)
+
+
+def paths(network, where, epochs=2, learning_rate=0.03):
+    single_path = SinglePath(epochs=epochs, learning_rate=learning_rate)
+    return train_paths(SETTINGS, single_path, network, *DATA, 0, where)
+
+
+def same(first, second):
+    return all(torch.equal(values, second[name]) for name, values in first.items())
+
+
+def test_no_epochs_keep_the_same_initial_weights(tmp_path):
+    network, history = mixture(loop(tmp_path / "a"), 0)
+    assert history == [] and same(network.state_dict(), mixture(loop(tmp_path / "b"), 0)[0].state_dict())
+
+
+def test_paths_start_from_the_weights_of_the_mixture_and_leave_those_alone(tmp_path):
+    start = mixture(loop(tmp_path))[0]
+    untouched = {name: values.clone() for name, values in start.state_dict().items()}
+    standing, _ = paths(start, loop(tmp_path / "standing"), epochs=1, learning_rate=1e-30)
+    assert same(dict(standing.named_parameters()), untouched)
+    network, history = paths(start, loop(tmp_path / "moving"), epochs=1)
+    assert len(history) == 1 and not same(dict(network.named_parameters()), untouched)
+    assert same(start.state_dict(), untouched)
+
+
+def test_mixture_and_paths_have_learning_rates_of_their_own(tmp_path):
+    start, history = mixture(loop(tmp_path / "mixture"))
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.04, 0.02])
+    assert [row["learning_rate"] for row in paths(start, loop(tmp_path / "paths"))[1]] == pytest.approx([0.03, 0.015])
+
+
+def path_losses(network):
+    """Cross-entropy of 24 fixed random paths on the training images."""
+    train, generator = DATA[0], torch.Generator().manual_seed(1)
+    loss = single_path_loss(copy.deepcopy(network).train(), generator, F.cross_entropy, "float32")
+    whole, labels = next(iter(sequential_batches(train, 36, Normalisation.of(train.images))))
+    with torch.no_grad():
+        return torch.stack([loss(whole, labels)[0] for _ in range(24)])
+
+
+def test_single_paths_are_learnt(tmp_path):
+    start = mixture(loop(tmp_path / "mixture"))[0]
+    network, history = paths(start, loop(tmp_path / "paths"), epochs=16)
+    assert [row["epoch"] for row in history] == list(range(1, 17))
+    assert path_losses(network).mean() < 0.8 * path_losses(start).mean()  # 0.5 to 0.65 of it with most seeds
+
+
+def test_an_interruption_of_single_paths_leaves_no_trace(tmp_path, dying):
+    start = mixture(loop(tmp_path), 1)[0]
+    network, history = paths(start, loop(tmp_path / "whole"), epochs=3)
+    for moment in (6, 3):  # in the second epoch, of three steps, and before the end of that
+        with pytest.raises(KeyboardInterrupt):
+            paths(start, dying(loop(tmp_path / "cut"), moment), epochs=3)
+    resumed, rows = paths(start, loop(tmp_path / "cut"), epochs=3)
+    assert rows == history and same(resumed.state_dict(), network.state_dict())

@@ -1,0 +1,234 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.settings import Study
+from tailnas.report.findings.finding import points
+
+FILES = {
+    "index.html",
+    "summary.csv",
+    "comparisons.csv",
+    "metrics.json",
+    "plots/search.csv",
+    "plots/per_class.csv",
+    "plots/confusion.csv",
+}
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags with attributes, text of each, and whether every element is closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style",):
+            self.text.append(data)
+
+
+def test_report_of_the_default_study(make_tree):
+    tree = make_tree()
+    for part in ("test_images.npy", "test_labels.npy"):
+        (tree.root / "data/raw/digits" / part).unlink()  # the report must not need them
+    files = tree.build()
+    assert set(files) == FILES
+    html = files["index.html"].decode()
+    page = Page(html)
+    assert page.open == []
+    text = " ".join(" ".join(page.text).split())
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert len(links) >= 8
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "link" not in {tag for tag, _ in page.tags}
+    for _, attributes in page.tags:
+        for name, value in attributes.items():
+            if name in ("src", "href", "xlink:href"):
+                assert value.startswith(("#", "data:image/png;base64,"))
+    outside = set(re.findall(r"https?://[^\s\"']+", html))
+    assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "@import" not in html and "url(http" not in html
+
+    run = json.loads((tree.run("bbn_hls") / "evaluate/metrics.json").read_text())
+    for model in ("retrained", "adapted"):
+        assert f"{100 * run[model]['few']:.1f}" in page.text
+    assert f"{run['parameters']:,}" in page.text
+    for phrase in (
+        "3 methods × 1 imbalance factor × 1 seed = 3 runs",
+        "What this study can and cannot tell apart",
+        "no method can be ranked",
+        "no interval",
+        "bbn_hls-30-0",
+        "Normal cell",
+        "Reduction cell",
+        "Instance head",
+        "Class head",
+        "Mixing ratio",
+        "Movement of the softmax weights",
+        "Nothing was searched: there are no alphas.",
+    ):
+        assert phrase in text
+    assert sum(tag == "img" for tag, _ in page.tags) == 10
+    assert len(html) < 1_000_000
+
+    summary = pd.read_csv(tree.root / "report/summary.csv")
+    assert summary["run"].tolist() == ["darts-30-0", "bbn_hls-30-0", "random-30-0"]
+    metrics = json.loads(files["metrics.json"])
+    assert metrics["bbn_hls-if30"]["adapted"]["few"] == pytest.approx(run["adapted"]["few"], abs=1e-6)
+    assert not re.search(rb"20[0-9]{2}-[01][0-9]-[0-3][0-9]", b"".join(files.values()))
+
+
+def test_report_of_several_seeds_and_factors(make_tree):
+    tree = make_tree(seeds=(0, 1), imbalance_factors=(30, 10), methods=("darts", "random"), still=("darts",))
+    html = tree.build()["index.html"].decode()
+    page = Page(html)
+    assert page.open == []
+    text = " ".join(" ".join(page.text).split())
+    for phrase in (
+        "2 methods × 2 imbalance factors × 2 seeds = 8 runs",
+        "Mean ± standard deviation over 2 seeds",
+        "Imbalance factor 10",
+        "2 seeds are too few for the exact test",
+        "initialisation noise",
+        "95 % interval",
+    ):
+        assert phrase in text
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_run_that_is_no_longer_in_the_study_leaves_the_report(make_tree):
+    tree = make_tree(methods=("random", "imb_nas"), seeds=(0, 1))
+    html = tree.build(study=Study(methods=["random"], imbalance_factors=[30], seeds=[1]))["index.html"].decode()
+    assert "random-30-1" in html
+    assert "seed0" not in html
+    assert "imb_nas" not in html
+    assert pd.read_csv(tree.root / "report/summary.csv")["run"].tolist() == ["random-30-1"]
+
+
+def test_every_class_stands_in_the_page_from_head_to_tail(make_tree):
+    tree = make_tree(methods=("random",))
+    (run,) = tree.read().runs
+    order = sorted(range(10), key=lambda index: -run.counts[index])
+    text = Page(tree.build()["index.html"].decode()).text
+    rows = text[text.index("Change, points") + 1 :]
+    rows = [word for word in rows if word.strip()][:60]
+    assert rows[0::6] == [run.classes[index] for index in order]
+    assert rows[1::6] == ["many"] + ["medium"] * 4 + ["few"] * 5
+    assert rows[2::6] == ["124", "85", "58", "40", "27", "18", "12", "8", "6", "4"]
+    assert rows[3::6] == [f"{100 * run.recall['retrained'][index]:.1f}" for index in order]
+    assert rows[5::6] == [points(run.recall["adapted"][index] - run.recall["retrained"][index]) for index in order]
+
+
+def test_a_comparison_stands_in_the_page_with_its_interval_and_p_values(make_tree):
+    tree = make_tree(methods=("darts", "random"), seeds=(0, 1, 2))
+    text = Page(tree.build()["index.html"].decode()).text
+    row = pd.read_csv(tree.root / "report/comparisons.csv").iloc[0]
+    start = text.index("Verdict") + text[text.index("Verdict") :].index("Top-1")
+    assert text[start : start + 10] == [
+        *("Top-1", "retrained", "random", "darts", points(row["difference"] / 100)),
+        f"{points(row['low'] / 100)} to {points(row['high'] / 100)}",
+        *(f"{row['p']:.3f}", f"{row['p_holm']:.3f}", f"{row['detectable']:.1f}", "undecided"),
+    ]
+
+
+def test_what_was_not_measured_is_a_dash(make_tree):
+    tree = make_tree(methods=("random",))
+    path = tree.run("random") / "evaluate/confusion.csv"
+    path.write_text(re.sub(r"(?m)^(\w+),0,(\d),\d+$", r"\1,0,\2,0", path.read_text()))
+    text = Page(tree.build()["index.html"].decode()).text
+    start = text.index("0", text.index("Change, points"))
+    assert text[start + 3 : start + 6] == ["–", "–", "–"]
+
+
+def test_names_of_the_users_classes_are_text_everywhere(make_tree):
+    names = (
+        "<script>x()</script>",
+        "</svg>",
+        "{{ 7 * 7 }}",
+        "$\\frac{1}$",
+        "a & b",
+        "'\"",
+        "\x07",
+        "猫",
+        "%s",
+        "n" * 60,
+    )
+    html = make_tree(classes=names, methods=("random",)).build()["index.html"].decode()
+    page = Page(html)
+    assert page.open == []
+    assert "script" not in {tag for tag, _ in page.tags}
+    for name in ("<script>x()</script>", "{{ 7 * 7 }}", "$\\frac{1}$", "a & b", "猫", "n" * 60):
+        assert name in page.text
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from tailnas.foundation.settings import Study
+from tailnas.report.page import build_report
+root, study = Path(sys.argv[1]), Study(methods=["darts"], imbalance_factors=[30], seeds=[0])
+build_report(root / "results", root / "data/raw/digits", root / "data/splits", study, root / "again")
+"""
+
+
+def test_another_process_writes_the_same_bytes(make_tree, tmp_path_factory):
+    tree = make_tree(methods=("darts",))
+    files = tree.build()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "matplotlibrc").write_text("lines.linewidth: 7\nsvg.hashsalt: other\nfont.size: 20\n")
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "12345",
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+        "TZ": "Pacific/Auckland",
+        "LC_ALL": "C",
+        "SOURCE_DATE_EPOCH": "1000000000",
+        "OMP_NUM_THREADS": "1",
+    }
+    subprocess.run([sys.executable, "-c", BUILD, str(tree.root)], check=True, cwd=elsewhere, env=environment)
+    for name, content in files.items():
+        assert (tree.root / "again" / name).read_bytes() == content, name
+
+
+def test_classes_of_another_data_set_are_refused_before_anything_is_written(make_tree):
+    tree = make_tree(methods=("random",))
+    path = tree.root / "data/raw/digits/meta.json"
+    path.write_text(path.read_text().replace('"0"', '"zero"'))
+    with pytest.raises(UserError, match=r"counts\.csv: its 10 classes are not the 10 of .*meta\.json"):
+        tree.build()
+    assert not (tree.root / "report").exists()
+
+
+def test_a_missing_input_is_named_before_anything_is_written(make_tree):
+    tree = make_tree(methods=("random",))
+    (tree.run("random") / "evaluate/confusion.csv").unlink()
+    with pytest.raises(UserError, match=r"random-30-0/evaluate/confusion\.csv: .*No such file"):
+        tree.build()
+    assert not (tree.root / "report").exists()

@@ -1,0 +1,140 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
+from tailnas.report.statistics import (
+    accuracy_half_width,
+    holm,
+    paired_t_power,
+    pairs_needed,
+    sign_flip_test,
+    smallest_detectable_difference,
+    smallest_p_value,
+    spread,
+)
+
+SLEEP = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+"""Extra sleep, drug 2 minus drug 1 (Student, 1908): the textbook paired sample."""
+
+
+def test_t_interval_of_students_sleep_data():
+    result = spread(SLEEP)
+    assert result.n == 10
+    assert result.mean == pytest.approx(1.58)
+    assert result.sd == pytest.approx(1.229995, abs=1e-6)
+    assert (result.low, result.high) == (pytest.approx(0.7001142, abs=1e-6), pytest.approx(2.4598858, abs=1e-6))
+
+
+def test_one_value_has_no_interval():
+    result = spread([0.25])
+    assert (result.n, result.mean, result.sd, result.low, result.high) == (1, 0.25, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("differences", "p_value"),
+    [
+        ((1.0, 2.0), 2 / 4),
+        ((1.0,) * 5, 2 / 32),
+        # of the 8 patterns of (3, 2, -1) those with |sum| >= 4 are +3+2-1, +3+2+1 and their mirror images
+        ((3.0, 2.0, -1.0), 4 / 8),
+        ((0.0, 0.0), 1.0),
+        # of binary fractions this sum is no zero, and it must tie with the patterns whose sum is one
+        ((0.1, 0.2, -0.3, 0.1, -0.1), 1.0),
+    ],
+)
+def test_sign_flip_counts_every_sign_pattern(differences, p_value):
+    assert sign_flip_test(differences) == p_value
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(-20, 20), min_size=2, max_size=9))
+def test_sign_flip_agrees_with_enumeration_in_exact_integers(values):
+    extreme = [
+        abs(sum(s * v for s, v in zip(signs, values, strict=True))) >= abs(sum(values))
+        for signs in itertools.product((1, -1), repeat=len(values))
+    ]
+    # tenths are not exact in binary: ties must still count as ties
+    assert sign_flip_test(tuple(value / 10 for value in values)) == sum(extreme) / len(extreme)
+
+
+def test_sign_flip_above_twenty_is_seeded_and_close_to_exact():
+    differences = tuple(np.random.default_rng(3).normal(0.3, 1.0, size=21))
+    sums = np.zeros(1)
+    for value in differences:
+        sums = np.concatenate([sums + value, sums - value])
+    exact = np.mean(np.abs(sums) >= abs(sum(differences)) - 1e-12)
+    estimate = sign_flip_test(differences, seed=1)
+    assert estimate == sign_flip_test(differences, seed=1)
+    assert estimate != sign_flip_test(differences, seed=2)
+    assert estimate == pytest.approx(exact, abs=5 * (exact * (1 - exact) / 100_000) ** 0.5)
+
+
+def test_smallest_p_value_of_the_exact_test():
+    assert [smallest_p_value(n) for n in (1, 2, 5, 6)] == [1.0, 0.5, 0.0625, 0.03125]
+    assert smallest_p_value(7) == sign_flip_test((0.3,) * 7)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_raw_and_bonferroni_and_keeps_the_order(p_values):
+    adjusted = holm(p_values)
+    for raw, value in zip(p_values, adjusted, strict=True):
+        assert raw <= value <= min(1.0, len(p_values) * raw) + 1e-15
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    assert [adjusted[i] for i in order] == sorted(adjusted)
+
+
+def test_power_of_published_designs():
+    # Cohen's medium effect needs 34 pairs, small 199, large 15 (80 % power, two-sided 5 %)
+    assert paired_t_power(0.5, 34) == pytest.approx(0.8077775, abs=1e-6)
+    assert [pairs_needed(effect, 1.0) for effect in (0.2, 0.5, 0.8)] == [199, 34, 15]
+
+
+@pytest.mark.parametrize(("effect", "n"), [(0.0, 5), (0.5, 3), (4.0, 2), (16.0, 2), (1.0, 199)])
+def test_power_agrees_with_integration_over_the_standard_deviation(effect, n):
+    critical, shift, freedom = stats.t.ppf(0.975, n - 1), effect * n**0.5, n - 1
+
+    def density(scale):
+        tails = stats.norm.cdf(shift - critical * scale) + stats.norm.cdf(-shift - critical * scale)
+        return tails * stats.chi.pdf(scale * freedom**0.5, freedom) * freedom**0.5
+
+    expected, _ = integrate.quad(density, 0, 10, points=[0.5, 1, 2], limit=400)
+    assert paired_t_power(effect, n) == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 35, 200])
+def test_detectable_difference_has_the_power_it_claims_and_the_unit_of_the_sd(n):
+    effect = smallest_detectable_difference(1.0, n)
+    assert paired_t_power(effect, n) == pytest.approx(0.8, abs=1e-8)
+    assert smallest_detectable_difference(2.5, n) == pytest.approx(2.5 * effect)
+
+
+def test_detectable_difference_at_the_sizes_of_the_method_page():
+    # sd 1.6 points: five pairs resolve about 2.7 points, 1 point needs 23 pairs (43 where both arms vary on their own)
+    assert smallest_detectable_difference(1.6, 5) == pytest.approx(2.691, abs=1e-3)
+    assert pairs_needed(1.0, 1.6) == 23
+    assert pairs_needed(1.0, 1.6 * 2**0.5) == 43
+
+
+def test_detectable_difference_without_variation_is_zero():
+    assert smallest_detectable_difference(0.0, 4) == 0.0
+    assert pairs_needed(1.0, 0.0) == 2
+
+
+def test_pairs_that_no_study_has_are_a_million():
+    assert pairs_needed(1e-6, 1.0) == 1_000_000
+
+
+def test_wilson_half_width():
+    # 8 of 10: Wilson's interval is 0.4902 to 0.9433
+    assert accuracy_half_width(0.8, 10) == pytest.approx((0.9433178 - 0.4901625) / 2, abs=1e-6)
+    assert accuracy_half_width(1.0, 50) > 0

@@ -1,0 +1,192 @@
+"""Every loss against a computation by hand (method: section 8)."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tailnas.foundation.extensions import OneOf, names
+from tailnas.imbalance.class_weights import class_balanced_weights
+from tailnas.losses.ldam import CosineClassifier
+from tailnas.retrain.loss import make_loss
+from tailnas.retrain.reweighting import MixedLabels, ReweightedLoss, deferred
+from tailnas.retrain.settings import NeverReweighted, Reweighted
+
+COUNTS = [100, 20, 4]
+SETTINGS = {
+    "cross_entropy": {},
+    "focal": {"gamma": 1.0},
+    "balanced_softmax": {},
+    "ldam": {"margin": 0.5, "scale": 30.0},
+    "logit_adjustment": {"tau": 1.0},
+}
+WHEN = {
+    "never": NeverReweighted(when="never"),
+    "always": Reweighted(when="always", beta=0.99),
+    "deferred": Reweighted(when="deferred", beta=0.99),
+}
+
+
+def loss_of(name, counts=COUNTS, **changes):
+    section = {"name": name, **SETTINGS[name], **changes}
+    return make_loss(OneOf("tailnas.losses", by="name").parse(section), counts)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, 3, generator=generator, dtype=torch.float64)
+    return logits, torch.tensor([0, 2, 1, 1, 0, 2, 0])
+
+
+def softmax(scores):
+    exponentials = [math.exp(score) for score in scores]
+    return [value / sum(exponentials) for value in exponentials]
+
+
+def by_hand(name, scores, label):
+    """The unweighted loss of one image in plain floats."""
+    if name == "focal":
+        p = softmax(scores)[label]
+        return -(1 - p) * math.log(p)
+    if name == "balanced_softmax":
+        scores = [score + math.log(n) for score, n in zip(scores, COUNTS, strict=True)]
+    if name == "ldam":
+        margin = 0.5 * (4 / COUNTS[label]) ** 0.25
+        scores = [score - 30 * margin * (c == label) for c, score in enumerate(scores)]
+    return -math.log(softmax(scores)[label])
+
+
+def test_every_loss_is_here():
+    assert tuple(sorted(SETTINGS)) == names("tailnas.losses")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_loss_by_hand(name, weighted, batch):
+    logits, labels = batch
+    loss = loss_of(name)
+    weight = [0.2, 0.9, 1.9] if weighted else [1.0, 1.0, 1.0]
+    given = torch.tensor(weight) if weighted else None
+    singles = [weight[y] * by_hand(name, z, y) for z, y in zip(logits.tolist(), labels.tolist(), strict=True)]
+    assert loss(logits, labels, given, "none").tolist() == pytest.approx(singles, rel=1e-6)
+    mean = sum(singles) / sum(weight[y] for y in labels.tolist())
+    assert float(loss(logits, labels, given)) == pytest.approx(mean, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_gradients_in_float32(name, batch):
+    logits, labels = batch[0].float().requires_grad_(), batch[1]
+    value = loss_of(name)(logits, labels)
+    value.backward()
+    assert value.dtype == torch.float32 and bool(torch.isfinite(logits.grad).all()) and bool(logits.grad.any())
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_class_without_images_is_refused(name):
+    with pytest.raises(ValueError, match=r"^counts: .*allowed: "):
+        loss_of(name, [3, 0])
+
+
+def test_cross_entropy_is_torchs_own(batch):
+    logits, labels = batch[0].float(), batch[1]
+    loss = ReweightedLoss(loss_of("cross_entropy"), WHEN["never"])
+    assert torch.equal(loss(logits, labels), F.cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_gamma(gamma, batch):
+    logits, labels = batch
+    p = F.softmax(logits, 1)[range(7), labels]
+    expected = (-((1 - p) ** gamma) * p.log()).mean()
+    torch.testing.assert_close(loss_of("focal", gamma=gamma)(logits, labels), expected)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+def test_focal_of_a_certain_prediction_is_finite(gamma):
+    logits = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
+    loss_of("focal", gamma=gamma)(logits, torch.tensor([0])).backward()
+    assert bool(torch.isfinite(logits.grad).all())
+
+
+def test_ldam_scores_are_scaled_cosines_and_survive_as_a_linear_classifier():
+    torch.manual_seed(0)
+    loss = loss_of("ldam")
+    classifier = loss.training_classifier(nn.Linear(5, 3))
+    assert isinstance(classifier, CosineClassifier) and classifier.bias is None
+    features = torch.randn(4, 5)
+    scaled = loss.feature_norm * F.normalize(features, dim=1)
+    expected = 30 * F.cosine_similarity(features[:, None], classifier.weight[None], dim=2)
+    torch.testing.assert_close(classifier(scaled), expected)
+    with torch.no_grad():
+        classifier.weight *= torch.tensor([[0.1], [3.0], [7.0]])
+    plain = loss.trained_classifier(classifier)
+    assert type(plain) is nn.Linear and not bool(plain.bias.any())
+    torch.testing.assert_close(plain(scaled), expected)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_an_auxiliary_head_gets_the_same_loss_unless_it_needs_its_own_classifier(name, batch):
+    logits, labels = batch
+    loss = loss_of(name)
+    expected = F.cross_entropy(logits, labels) if name == "ldam" else loss(logits, labels)
+    torch.testing.assert_close(ReweightedLoss(loss, WHEN["never"]).auxiliary(logits, labels), expected)
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0, 1.5])
+def test_logit_adjustment_is_in_the_bias(tau, batch):
+    torch.manual_seed(1)
+    loss = loss_of("logit_adjustment", tau=tau)
+    classifier = nn.Linear(4, 3)
+    features = torch.randn(6, 4)
+    before = classifier(features).detach()
+    assert loss.training_classifier(classifier) is classifier
+    priors = torch.tensor(COUNTS) / sum(COUNTS)
+    torch.testing.assert_close(loss.trained_classifier(classifier)(features), before - tau * priors.log())
+    logits, labels = batch
+    torch.testing.assert_close(loss(logits, labels), F.cross_entropy(logits, labels))
+
+
+def test_logit_adjusted_loss_at_tau_one_is_balanced_softmax(batch):
+    logits, labels = batch
+    adjusted = logits + (torch.tensor(COUNTS, dtype=torch.float64) / sum(COUNTS)).log()
+    value = loss_of("balanced_softmax")(logits, labels)
+    assert float(value) == pytest.approx(float(F.cross_entropy(adjusted, labels)), rel=1e-6)
+
+
+@pytest.mark.parametrize(("epochs", "first"), [(200, 160), (10, 8), (5, 4), (7, 6), (1, 1), (2, 2)])
+def test_deferred_weights_start_at_80_percent(epochs, first):
+    assert [e for e in range(epochs) if not deferred(e, epochs)] == list(range(first, epochs))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    ("when", "weighted_epochs"), [("never", []), ("always", list(range(10))), ("deferred", [8, 9])]
+)
+def test_which_epochs_are_weighted(name, when, weighted_epochs, batch):
+    logits, labels = batch
+    loss = loss_of(name)
+    reweighted = ReweightedLoss(loss, WHEN[when])
+    plain, weighted = loss(logits, labels), loss(logits, labels, class_balanced_weights(COUNTS, 0.99))
+    assert not torch.isclose(plain, weighted)
+    for epoch in range(10):
+        reweighted.set_epoch(epoch, 10)
+        assert torch.equal(reweighted(logits, labels), weighted if epoch in weighted_epochs else plain)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("when", WHEN)
+def test_mixed_labels_by_hand(name, when, batch):
+    logits, labels = batch
+    reweighted = ReweightedLoss(loss_of(name), WHEN[when])
+    reweighted.set_epoch(9, 10)
+    weight = [1.0] * 3 if when == "never" else class_balanced_weights(COUNTS, 0.99).tolist()
+    partners, share = labels.roll(1), torch.linspace(0, 1, 7, dtype=torch.float64)
+    total = norm = 0.0
+    for z, a, b, s in zip(logits.tolist(), labels.tolist(), partners.tolist(), share.tolist(), strict=True):
+        total += s * weight[a] * by_hand(name, z, a) + (1 - s) * weight[b] * by_hand(name, z, b)
+        norm += s * weight[a] + (1 - s) * weight[b]
+    value = reweighted(logits, MixedLabels(labels, partners, share))
+    assert float(value) == pytest.approx(total / norm, rel=1e-6)

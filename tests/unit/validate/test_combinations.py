@@ -1,0 +1,154 @@
+"""Mistakes that need more than one section, or the data, to see."""
+
+import pytest
+
+from tailnas.foundation.errors import UserError
+from tailnas.validate.feasible import require_feasible
+
+BF16 = "'bf16' with runtime.device 'cpu'; allowed: 'float32' on a CPU"
+PADDING = "16; allowed: less than data.image_size (16)"
+TWO = {"retrain.branches": {"name": "two", "mixing": {"schedule": "parabolic", "time": "start"}}}
+SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data.target.name": "glyphs"}, "data.target.name: 'glyphs' is also data.source.name; allowed: two different"),
+        (
+            {"split.profile": "natural", "study.imbalance_factors": [10, 30]},
+            "study.imbalance_factors: [10, 30] with split.profile 'natural'; allowed: one entry",
+        ),
+        *[
+            ({"runtime.device": "cpu", f"{stage}.training.precision": "bf16"}, f"{stage}.training.precision: {BF16}")
+            for stage in ("pretrain", "search", "retrain")
+        ],
+        *[
+            ({f"{stage}.training.crop_padding": 16}, f"{stage}.training.crop_padding: {PADDING}")
+            for stage in ("pretrain", "search", "retrain")
+        ],
+        (
+            {"pretrain.single_path": {"epochs": 1, "learning_rate": 0.0005}},
+            "pretrain.single_path.learning_rate: 0.0005; allowed: at least pretrain.training.learning_rate_min (0.001)",
+        ),
+        ({"derive.epoch": 8}, "derive.epoch: 8; allowed: 'last' or 1 to search.training.epochs (7)"),
+        (
+            {"search.bilevel.freeze_backbone": True, "search.bilevel.initialisation": "scratch"},
+            "search.bilevel.freeze_backbone: true with search.bilevel.initialisation 'scratch'; allowed: true with",
+        ),
+        (
+            {"study.methods": ["random", "imb_nas"]},
+            "pretrain.single_path: null with study.methods entry 'imb_nas'; allowed: a section",
+        ),
+        (
+            {**TWO, "retrain.loss": {"name": "ldam", "margin": 0.5, "scale": 30.0}},
+            'retrain.loss.name: "ldam" with retrain.branches.name \'two\'; allowed: "cross_entropy"',
+        ),
+        (
+            {**TWO, "retrain.reweighting": {"when": "deferred", "beta": 0.9}},
+            'retrain.reweighting.when: "deferred" with retrain.branches.name \'two\'; allowed: "never"',
+        ),
+        (
+            {**TWO, "data.image_size": 32, "retrain.network.auxiliary_weight": 0.4},
+            "retrain.network.auxiliary_weight: 0.4 with retrain.branches.name 'two'; allowed: 0",
+        ),
+        ({"retrain.augmentation.cutout": 17}, "retrain.augmentation.cutout: 17; allowed: at most data.image_size (16)"),
+        (
+            {"retrain.network.auxiliary_weight": 0.4},
+            "retrain.network.auxiliary_weight: 0.4 with data.image_size 16; allowed: 0",
+        ),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_a_combination_is_one_line(complaints, changes, said):
+    (line,) = complaints(changes)
+    assert line.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"split.profile": "natural"},
+        {"search.bilevel.freeze_backbone": True},
+        {"runtime.device": "cuda", "search.training.precision": "bf16"},
+        {"study.methods": ["imb_nas"], **SCRATCH},
+        {"study.methods": ["imb_nas"], "pretrain.single_path": {"epochs": 1, "learning_rate": 0.001}},
+        {"retrain.network.channels": None, "retrain.network.parameters": 5000},
+        {"data.image_size": 32, "retrain.network.auxiliary_weight": 0.4, "retrain.augmentation.cutout": 32},
+        TWO,
+    ],
+    ids=str,
+)
+def test_what_goes_together(load, changes):
+    load(changes)
+
+
+def digits(name):
+    return {"name": name, "kind": "digits", "test_per_class": 5, "seed": 0 if name == "a" else 1}
+
+
+def cifar(name, kind):
+    return {"name": name, "kind": kind, "root": None, "url": None, "sha256": None}
+
+
+def folder(name, path):
+    return {"name": name, "kind": "folder", "path": path, "test_per_class": 5, "seed": 0}
+
+
+def glyphs(name):
+    return {"name": name, "kind": "glyphs", "alphabet": "all", "train_per_class": 8, "test_per_class": 2, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "key"),
+    [
+        (digits("a"), digits("b"), "kind: 'digits' is"),
+        (cifar("a", "cifar10"), cifar("b", "cifar10"), "kind: 'cifar10' is"),
+        (cifar("a", "cifar100"), cifar("b", "cifar100"), "kind: 'cifar100' is"),
+        (folder("a", "images"), folder("b", "./images/"), "path: './images/' holds"),
+        (folder("a", "images"), folder("b", "images/train"), "path: 'images/train' holds"),
+        (folder("a", "images/train"), folder("b", "images"), "path: 'images' holds"),
+    ],
+)
+def test_source_and_target_that_share_images(complaints, source, target, key):
+    (line,) = complaints({"data.source": source, "data.target": target})
+    assert line == f"data.target.{key} the same images as data.source; allowed: source and target that share no image"
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (cifar("a", "cifar10"), cifar("b", "cifar100")),
+        (folder("a", "images"), folder("b", "images-2")),
+        (glyphs("a"), glyphs("b")),
+    ],
+)
+def test_source_and_target_that_share_none(load, source, target):
+    assert load({"data.source": source, "data.target": target}).data.target.settings.name == "b"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"study.imbalance_factors": [10, 200]}, "study.imbalance_factors: 200 leaves class '[0-9]' with 1 image"),
+        ({"split.n_max": 150}, "split.n_max: 150 asks for 150 images of class '[0-9]', which has 1[0-9][0-9] for"),
+        ({"data.target": glyphs("b")}, "study.imbalance_factors: 30 leaves class '[A-Z0-9]' with 0 image"),
+        ({"data.source": folder("a", "none")}, "data: a: path: none: no such folder"),
+        ({"data.target": folder("b", "none")}, "data: b: path: none: no such folder"),
+        ({"data.source": cifar("a", "cifar10") | {"root": "none"}}, "data: a: root: none: no such folder"),
+    ],
+)
+def test_data_that_cannot_be_split_as_asked(load, changes, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"^{said}.*; allowed: ") as error:
+        require_feasible(load(changes))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"data.target": cifar("b", "cifar10")} | {"study.imbalance_factors": [200]}],
+    ids=["own", "published"],
+)
+def test_data_that_can_be_split_as_asked(load, changes):
+    require_feasible(load(changes))

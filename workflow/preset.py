@@ -1,0 +1,68 @@
+"""Write params.yaml from a preset: `make preset NAME=smoke`.
+
+The whole of presets/default.yaml with the preset's differences, comments included. Edits of your own in params.yaml are
+kept as params.yaml.bak.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from tailnas.foundation.errors import UserError
+from tailnas.validate.parameters import json_schema
+from tailnas.validate.presets import DEFAULT, load_preset, preset_file, preset_names, with_changes
+
+PARAMS = Path("params.yaml")
+SCHEMA_LINE = "# yaml-language-server: $schema=docs/params.schema.json\n"
+
+
+def preset_text(name: str) -> str:
+    """The whole params.yaml of a preset: head, keys and comments. Raises UserError for an unknown one."""
+    if name == DEFAULT:
+        return preset_file(DEFAULT).read_text(encoding="utf-8")
+    head, changes = _head_and_body(preset_file(name))
+    yaml = _round_trip()
+    document = yaml.load(_head_and_body(preset_file(DEFAULT))[1])
+    schema = json_schema()
+    with_changes(document, yaml.load(changes), schema, schema)
+    text = io.StringIO()
+    yaml.dump(document, text)
+    return f"{SCHEMA_LINE}{head}\n{text.getvalue()}"
+
+
+def _head_and_body(path: Path) -> tuple[str, str]:
+    """The comment at the head of a file, and what follows."""
+    head, blank, body = path.read_text(encoding="utf-8").partition("\n\n")
+    if not blank or not all(line.startswith("#") for line in head.splitlines()):
+        raise UserError(f"{path}: no comment at its head; allowed: lines of comment, an empty line, then the keys")
+    return f"{head}\n", body
+
+
+def _round_trip() -> YAML:
+    yaml = YAML()
+    yaml.width = 120
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
+
+
+def main(name: str) -> None:
+    load_preset(preset_file(name))
+    text = preset_text(name)
+    if PARAMS.exists() and PARAMS.read_bytes() not in {preset_text(other).encode() for other in preset_names()}:
+        PARAMS.replace(PARAMS.with_name("params.yaml.bak"))
+        print("the old params.yaml is now params.yaml.bak")
+    PARAMS.write_text(text, encoding="utf-8")
+    print(f"params.yaml is now the preset {name}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1] if len(sys.argv) == 2 else "")
+    except UserError as error:
+        sys.exit(str(error))

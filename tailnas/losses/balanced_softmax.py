@@ -13,5 +13,7 @@ class Settings(Section):
 class BalancedSoftmax(Loss):
     """Cross-entropy of z_c + log n_c; predictions are made from z."""
 
+    corrects_class_sizes = True
+
     def __call__(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
         return cross_entropy(logits + self.counts.log().to(logits), labels, weight, reduction)

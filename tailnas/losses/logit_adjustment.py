@@ -17,6 +17,8 @@ class Settings(Section):
 class LogitAdjustment(Loss[Settings]):
     """Cross-entropy in training; afterwards z_c - tau log prior_c, written into the classifier's bias."""
 
+    corrects_class_sizes = True
+
     @torch.no_grad()
     def trained_classifier(self, classifier: nn.Linear) -> nn.Linear:
         shift: Tensor = self.settings.tau * (self.counts / self.counts.sum()).log()

@@ -46,7 +46,7 @@ def pretrain(
     seed: int,
     loop: Loop,
 ) -> tuple[SuperNet, list[Row]]:
-    """Train the mixture on `train` for `settings.epochs` epochs (0: the initial weights).
+    """Train the mixture on `train` for `settings.epochs` epochs.
 
     Returns the super-network and one row per epoch, with the balanced accuracy on the source's `held_out` images.
     """

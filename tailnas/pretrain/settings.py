@@ -1,17 +1,9 @@
 """Settings of pretraining."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from tailnas.foundation.settings import Count, Positive, Section
 from tailnas.training.settings import NetworkTraining
-
-
-class MixtureTraining(NetworkTraining):
-    """The super-network as a mixture: alphas fixed at 0, every primitive weighs 1/8."""
-
-    epochs: Annotated[int, Field(ge=0)] = Field(description="Passes over the data; 0 keeps the initial weights.")
 
 
 class SinglePath(Section):
@@ -27,5 +19,7 @@ class SinglePath(Section):
 class Pretrain(Section):
     """Super-network on the balanced source (method: section 7)."""
 
-    training: MixtureTraining
+    training: NetworkTraining = Field(
+        description="The super-network as a mixture: alphas fixed at 0, every primitive weighs 1/8."
+    )
     single_path: SinglePath | None = Field(description="For methods that rank single paths; null trains none.")

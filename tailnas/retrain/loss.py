@@ -23,6 +23,9 @@ class Loss(Generic[Settings]):
     over the sum of the labels' weights.
     """
 
+    corrects_class_sizes = False
+    """Whether classes count alike already, so that re-sampling or re-weighting beside it would correct twice."""
+
     feature_norm: float | None = None
     """Length to which the classifier's features are scaled; None leaves them as they are."""
 
@@ -54,14 +57,19 @@ class Loss(Generic[Settings]):
 def make_loss(chosen: Chosen, counts: Sequence[int] | Tensor, device: torch.device | str = "cpu") -> Loss[Section]:
     """The loss that `retrain.loss` names, for `counts` (K,) training images of each class and logits on `device`.
 
-    It is the one subclass of `Loss` that its file defines. Raises ValueError for a class without images.
+    Raises ValueError for a class without images.
     """
+    return loss_class(chosen)(chosen.settings, counts, device)
+
+
+def loss_class(chosen: Chosen) -> type[Loss[Section]]:
+    """The one subclass of `Loss` that the file of a loss defines."""
     (family,) = [
         value
         for value in vars(chosen.module).values()
         if isinstance(value, type) and issubclass(value, Loss) and value.__module__ == chosen.module.__name__
     ]
-    return cast("Loss[Section]", family(chosen.settings, counts, device))
+    return cast("type[Loss[Section]]", family)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None, reduction: str) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Protocol
 
 import torch
@@ -66,16 +65,13 @@ class RandomCandidates:
         self.scored: list[tuple[Genotype, float]] = []
 
     def propose(self) -> Genotype:
-        return self._new(lambda: random_genotype(self.generator))
+        known = {genotype for genotype, _ in self.scored}
+        while (genotype := random_genotype(self.generator)) in known:
+            pass
+        return genotype
 
     def tell(self, genotype: Genotype, score: float) -> None:
         self.scored.append((genotype, score))
-
-    def _new(self, draw: Callable[[], Genotype]) -> Genotype:
-        known = {genotype for genotype, _ in self.scored}
-        while (genotype := draw()) in known:
-            pass
-        return genotype
 
     def state_dict(self) -> dict[str, Any]:
         scored = [[genotype.to_json(), score] for genotype, score in self.scored]
@@ -84,6 +80,10 @@ class RandomCandidates:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.scored = [(Genotype.from_json(text), score) for text, score in state["scored"]]
         self.generator.set_state(state["generator"])
+
+
+DRAWS_OF_A_CHILD = 2000
+"""A genotype has some 120 neighbours; so many draws leave one out in less than one of a million cases."""
 
 
 class Evolution(RandomCandidates):
@@ -102,7 +102,12 @@ class Evolution(RandomCandidates):
         alive = self.scored[-self.population :]
         chosen = torch.randperm(len(alive), generator=self.generator)[: self.tournament].tolist()
         parent, _ = max((alive[index] for index in sorted(chosen)), key=lambda scored: scored[1])
-        return self._new(lambda: mutated(parent, self.generator))
+        known = {genotype for genotype, _ in self.scored}
+        while True:
+            for _ in range(DRAWS_OF_A_CHILD):
+                if (child := mutated(parent, self.generator)) not in known:
+                    return child
+            parent = child  # all its neighbours are known: go on from one of them
 
 
 def make_candidates(settings: RandomDraws | RegularisedEvolution, generator: torch.Generator) -> Candidates:

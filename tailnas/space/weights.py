@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from tailnas.foundation.errors import UserError
@@ -23,9 +23,10 @@ def save_weights(path: Path | str, state: Mapping[str, Tensor], config: Mapping[
     """Write tensors and their description, whole or not at all. `config["kind"]` says what it is: network, supernet."""
     path = Path(path)
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    content = save(tensors, metadata={METADATA_KEY: json.dumps(dict(config), sort_keys=True)})
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(dict(config), sort_keys=True)})
+        partial.write_bytes(content)  # save_file would ignore the umask, and a full disk would be no OSError
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

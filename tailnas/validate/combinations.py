@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from tailnas.fetch.source import shared_images
 from tailnas.foundation.errors import short
+from tailnas.retrain.loss import loss_class
+from tailnas.retrain.reweighting import deferred
+from tailnas.retrain.settings import Retrain, SingleBranch
 from tailnas.search.method import starting_paths
 
 if TYPE_CHECKING:
@@ -81,6 +84,14 @@ def _retrain(params: Params) -> Iterator[str]:
         for key, (value, needed) in found.items():
             if value != needed:
                 yield f"retrain.{key}: {short(value)} with retrain.branches.name 'two'; allowed: {short(needed)}"
+    if isinstance(retrain.branches, SingleBranch):
+        yield from _corrected_twice(retrain, retrain.branches.sampler)
+    epochs = retrain.training.epochs
+    if retrain.reweighting.when == "deferred" and all(deferred(epoch, epochs) for epoch in range(epochs)):
+        yield (
+            f"retrain.reweighting.when: 'deferred' with retrain.training.epochs {epochs}, where it never begins; "
+            "allowed: from 5 epochs"
+        )
     if retrain.augmentation.cutout > size:
         yield f"retrain.augmentation.cutout: {retrain.augmentation.cutout}; allowed: at most data.image_size ({size})"
     if retrain.network.auxiliary_weight > 0 and size != 32:
@@ -88,3 +99,15 @@ def _retrain(params: Params) -> Iterator[str]:
             f"retrain.network.auxiliary_weight: {retrain.network.auxiliary_weight} with data.image_size {size}; "
             "allowed: 0, since the auxiliary head needs 32 (a map of 8x8)"
         )
+
+
+def _corrected_twice(retrain: Retrain, sampler: str) -> Iterator[str]:
+    """Two of loss, sampler and re-weighting that each make classes count alike."""
+    corrections = {
+        f"retrain.loss.name: {retrain.loss.name!r}": loss_class(retrain.loss).corrects_class_sizes,
+        f"retrain.branches.sampler: {sampler!r}": sampler != "instance",
+        f"retrain.reweighting.when: {retrain.reweighting.when!r}": retrain.reweighting.when != "never",
+    }
+    first, *others = [text for text, corrects in corrections.items() if corrects] or [""]
+    if others:
+        yield f"{first} with {' and '.join(others)} corrects for class sizes twice; allowed: one of them"

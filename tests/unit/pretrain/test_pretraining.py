@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from tailnas.batches.batches import sequential_batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.pretrain.pretraining import pretrain, train_paths
-from tailnas.pretrain.settings import MixtureTraining, SinglePath
+from tailnas.pretrain.settings import SinglePath
 from tailnas.space.settings import Space
 from tailnas.training.loop import Loop
+from tailnas.training.settings import NetworkTraining
 from tailnas.training.single_path import single_path_loss
 
-SETTINGS = MixtureTraining(
+SETTINGS = NetworkTraining(
     epochs=3,
     batch_size=12,
     learning_rate=0.04,

@@ -17,7 +17,7 @@ from tailnas.search.candidates import (
 from tailnas.search.cost import Cost, candidate_network, path_costs
 from tailnas.search.ranking import rank
 from tailnas.space.multiply_adds import multiply_adds
-from tailnas.space.random_genotype import random_genotype
+from tailnas.space.random_genotype import mutated, random_genotype
 from tailnas.space.settings import Space
 from tailnas.training.loop import Loop
 
@@ -76,6 +76,21 @@ def test_parents_are_among_the_youngest():
             ancestry.append(min(distances))
         candidates.tell(genotype, -float(number))
     assert max(ancestry) <= 1
+
+
+def test_evolution_goes_on_where_all_neighbours_of_the_parent_are_known():
+    """A genotype has 16 edges: 6 other primitives for each, another input for those of the second node and later."""
+    draws = generator()
+    best = random_genotype(draws)
+    known = {best}
+    while len(known) < 1 + 120:
+        known.add(mutated(best, draws))
+    candidates = Evolution(draws, population=len(known), tournament=len(known))
+    for genotype in known:
+        candidates.tell(genotype, 1.0 if genotype == best else 0.0)
+    child = candidates.propose()
+    assert child not in known
+    assert sum(edge not in best.normal + best.reduce for edge in child.normal + child.reduce) <= 2
 
 
 def test_the_first_of_equals_wins(tmp_path):

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,15 @@ class TestModelFile:
         save_model(tmp_path / "again", network, self.classes, (0.25,), (0.5,))
         assert path.read_bytes() == (tmp_path / "again").read_bytes()
         assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "model.safetensors"]
+
+    @pytest.mark.parametrize("mask", [0o022, 0o077])
+    def test_the_file_has_the_mode_that_the_umask_leaves(self, tmp_path: Path, mask: int) -> None:
+        before = os.umask(mask)
+        try:
+            save_weights(tmp_path / "weights.safetensors", {"a": torch.ones(2)}, {"kind": "network"})
+        finally:
+            os.umask(before)
+        assert (tmp_path / "weights.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask
 
     def test_the_auxiliary_head_is_left_out(self, tmp_path: Path) -> None:
         save_model(tmp_path / "m", small(auxiliary=True), self.classes, (0.0,), (1.0,))

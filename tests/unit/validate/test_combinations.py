@@ -52,6 +52,29 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
             {**TWO, "data.image_size": 32, "retrain.network.auxiliary_weight": 0.4},
             "retrain.network.auxiliary_weight: 0.4 with retrain.branches.name 'two'; allowed: 0",
         ),
+        *[
+            (
+                {"retrain.training.epochs": epochs, "retrain.reweighting": {"when": "deferred", "beta": 0.9}},
+                f"retrain.reweighting.when: 'deferred' with retrain.training.epochs {epochs}, where it never begins; ",
+            )
+            for epochs in (1, 4)
+        ],
+        (
+            {"retrain.loss": {"name": "balanced_softmax"}, "retrain.branches.sampler": "class_balanced"},
+            "retrain.loss.name: 'balanced_softmax' with retrain.branches.sampler: 'class_balanced' corrects for class "
+            "sizes twice; allowed: one of them",
+        ),
+        (
+            {
+                "retrain.loss": {"name": "logit_adjustment", "tau": 1.0},
+                "retrain.reweighting": {"when": "always", "beta": 0.9},
+            },
+            "retrain.loss.name: 'logit_adjustment' with retrain.reweighting.when: 'always' corrects",
+        ),
+        (
+            {"retrain.branches.sampler": "reversed", "retrain.reweighting": {"when": "deferred", "beta": 0.9}},
+            "retrain.branches.sampler: 'reversed' with retrain.reweighting.when: 'deferred' corrects",
+        ),
         ({"retrain.augmentation.cutout": 17}, "retrain.augmentation.cutout: 17; allowed: at most data.image_size (16)"),
         (
             {"retrain.network.auxiliary_weight": 0.4},
@@ -75,6 +98,14 @@ def test_a_combination_is_one_line(complaints, changes, said):
         {"study.methods": ["imb_nas"], "pretrain.single_path": {"epochs": 1, "learning_rate": 0.001}},
         {"retrain.network.channels": None, "retrain.network.parameters": 5000},
         {"data.image_size": 32, "retrain.network.auxiliary_weight": 0.4, "retrain.augmentation.cutout": 32},
+        {"retrain.training.epochs": 5, "retrain.reweighting": {"when": "deferred", "beta": 0.9}},
+        {
+            "retrain.loss": {"name": "ldam", "margin": 0.5, "scale": 30.0},
+            "retrain.reweighting": {"when": "deferred", "beta": 0.9999},
+        },
+        {"retrain.loss": {"name": "focal", "gamma": 1.0}, "retrain.reweighting": {"when": "always", "beta": 0.9999}},
+        {"retrain.loss": {"name": "balanced_softmax"}},
+        {"retrain.branches.sampler": "class_balanced"},
         TWO,
     ],
     ids=str,

@@ -15,18 +15,19 @@ preset: install  ## write params.yaml from presets/NAME.yaml: make preset NAME=s
 	@python -m workflow.preset "$(NAME)"
 
 repro: install  ## compute the study of params.yaml and show its results
+	@python -m stages.validate --check
 	dvc repro
 	@python -m tailnas.report.show results/report
 
 test: install lint  ## lint, type checks and the test suite
-	python -m pytest -n 2 --dist worksteal --durations 10 tests/unit tests/exactness
+	python -m pytest -n 2 --dist worksteal tests/unit tests/exactness
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-study test-every-method
 
 test-study: install
-	python -m pytest --durations 10 $(filter-out $(EVERY_METHOD),$(wildcard tests/pipeline/test_*.py))
+	python -m pytest $(filter-out $(EVERY_METHOD),$(wildcard tests/pipeline/test_*.py))
 
 test-every-method: install
-	python -m pytest --durations 10 $(EVERY_METHOD)
+	python -m pytest $(EVERY_METHOD)
 
 test-slow: install  ## the tests that take too long for every day
 	python -m pytest -m slow

@@ -25,12 +25,12 @@ def preset_text(name: str) -> str:
     if name == DEFAULT:
         return preset_file(DEFAULT).read_text(encoding="utf-8")
     head, changes = _head_and_body(preset_file(name))
-    yaml = _round_trip()
-    document = yaml.load(_head_and_body(preset_file(DEFAULT))[1])
+    round_trip = _round_trip()
+    document = round_trip.load(_head_and_body(preset_file(DEFAULT))[1])
     schema = json_schema()
-    with_changes(document, yaml.load(changes), schema, schema)
+    with_changes(document, round_trip.load(changes), schema, schema)
     text = io.StringIO()
-    yaml.dump(document, text)
+    round_trip.dump(document, text)
     return f"{SCHEMA_LINE}{head}\n{text.getvalue()}"
 
 
@@ -43,12 +43,13 @@ def _head_and_body(path: Path) -> tuple[str, str]:
 
 
 def _round_trip() -> YAML:
-    yaml = YAML()
-    yaml.width = 120
-    yaml.representer.add_representer(
+    """Keeps comments; a safe loader, which makes plain values only, whatever tags a file has."""
+    round_trip = YAML(typ="rt")
+    round_trip.width = 120
+    round_trip.representer.add_representer(
         type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
     )
-    return yaml
+    return round_trip
 
 
 def main(name: str) -> None:

@@ -23,7 +23,7 @@ def class_files(root: Path, key: str) -> dict[str, list[Path]]:
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "no such folder"
         raise UserError(f"{key}: {root}: {found}; allowed: a folder with one directory per class")
-    classes = {folder.name: sorted(_files(folder, key), key=os.fspath) for folder in subfolders(root, key)}
+    classes = {folder.name: sorted(files_below(folder, key), key=os.fspath) for folder in subfolders(root, key)}
     if len(classes) < 2:
         raise UserError(f"{key}: {root}: {len(classes)} directories; allowed: one per class, at least 2")
     for name in classes:
@@ -67,7 +67,8 @@ def _entries(folder: Path, key: str) -> Iterator[Path]:
     return (entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in IGNORED)
 
 
-def _files(folder: Path, key: str) -> Iterator[Path]:
+def files_below(folder: Path, key: str) -> Iterator[Path]:
+    """Every file in `folder`, at any depth. Raises UserError where a folder cannot be read."""
     open_folders, seen = [folder], set()
     while open_folders:
         current = open_folders.pop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -35,13 +37,20 @@ def read_image(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
     Of an animation, the first frame; turned as its EXIF orientation says; transparent parts become white; 16 bits
     become 8; resized to a square whatever its aspect ratio. Raises Unreadable.
     """
+    with opened(path) as image:
+        image.draft(None, (2 * size, 2 * size))  # lets JPEG decode at a fraction of its size
+        image.load()
+        return as_channels(square(plain(upright(image), channels), size), channels)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The image in a file, its pixels not yet decoded. Raises Unreadable, also for what fails inside the block."""
     try:
         _require_content(path)
         # Pillow warns of odd metadata and of large images
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
-            image.draft(None, (2 * size, 2 * size))  # lets JPEG decode at a fraction of its size
-            image.load()
-            return as_channels(square(_plain(_upright(image), channels), size), channels)
+            yield image
     except Unreadable:
         raise
     except UnidentifiedImageError:
@@ -65,14 +74,15 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """Turned as the EXIF orientation says."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # damaged metadata of a whole image
         return image
 
 
-def _plain(image: Image.Image, channels: int) -> Image.Image:
+def plain(image: Image.Image, channels: int) -> Image.Image:
     """Grey where one channel is asked for, else RGB; 8 bits, opaque."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)

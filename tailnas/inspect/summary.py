@@ -1,0 +1,171 @@
+"""What a folder of images holds, what is wrong with it, and the parameters that suit it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+LEAST_TRAINING = 4
+"""Training images that a class needs: two in each half of the search."""
+MOST_TESTED = 50
+SUGGESTED_SIDES = (16, 64)
+NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True)
+class ClassSize:
+    """Whole images of one class: for training, and in each part that is kept apart."""
+
+    name: str
+    training: int
+    held_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """files: as `read_files` gives them, with `same` and `near`, groups of duplicates (-1: in none)."""
+
+    root: Path
+    files: pd.DataFrame
+
+    @property
+    def whole(self) -> pd.DataFrame:
+        return self.files[self.files["problem"] == ""]
+
+    @property
+    def parts(self) -> list[str]:
+        return sorted(set(self.files["part"]) - {"", "train"})
+
+    def classes(self) -> list[ClassSize]:
+        """From the largest to the smallest."""
+        counts = self.whole.groupby(["class", "part"]).size()
+        names = sorted(set(self.files["class"]))
+        training = {name: int(counts.get((name, "train"), 0) + counts.get((name, ""), 0)) for name in names}
+        sizes = [
+            ClassSize(name, training[name], {part: int(counts.get((name, part), 0)) for part in self.parts})
+            for name in names
+        ]
+        return sorted(sizes, key=lambda size: (-size.training, size.name))
+
+    @property
+    def test_per_class(self) -> int:
+        """Images of each class to test on: a quarter of the rarest class, or all that a given test part allows."""
+        sizes = self.classes()
+        if "test" in self.parts:
+            return min(size.held_out["test"] for size in sizes)
+        rarest = sizes[-1].training
+        return max(0, min(MOST_TESTED, max(rarest // 4, 1), rarest - LEAST_TRAINING))
+
+    @property
+    def imbalance_factor(self) -> float:
+        """The largest class over the smallest, by training images."""
+        sizes = self.classes()
+        return sizes[0].training / max(1, sizes[-1].training)
+
+    def findings(self) -> list[str]:
+        """One line for each thing to know before training; empty where there is none."""
+        lines = []
+        broken = self.files[self.files["problem"] != ""]
+        if len(broken):
+            named = [f"{row.file!r} ({row.problem})" for row in broken.head(NAMED_AT_MOST).itertuples()]
+            lines.append(f"{counted(len(broken), 'file')} no whole image: {listed(named, len(broken))}")
+        sizes = self.classes()
+        taken = 0 if "test" in self.parts else 1
+        small = [f"{s.name!r} ({s.training})" for s in sizes if s.training < LEAST_TRAINING + taken]
+        if small:
+            lines.append(
+                f"{counted(len(small), 'class')} of fewer than {LEAST_TRAINING + taken} images to train "
+                f"{'and test ' if taken else ''}on: {listed(small[:NAMED_AT_MOST], len(small))}; "
+                "collect more, or leave them out"
+            )
+        for part in self.parts:
+            missing = [repr(s.name) for s in sizes if not s.held_out[part]]
+            if missing:
+                lines.append(f"{part}/ has no image of {listed(missing[:NAMED_AT_MOST], len(missing))}")
+        lines += self._duplicates("same", "identical to the pixel")
+        lines += self._duplicates("near", "nearly identical")
+        lines += self._sequences()
+        stretched = int((self.whole[["width", "height"]].max(axis=1).to_numpy() > 2 * self._short_sides()).sum())
+        if stretched:
+            lines.append(
+                f"{counted(stretched, 'image')} with one side over twice the other: all become squares; crop them"
+            )
+        return lines
+
+    def _duplicates(self, column: str, what: str) -> list[str]:
+        lines = []
+        twice = self.files[self.files[column] >= 0]
+        groups = twice.groupby(column)
+        for scope, words in (("part", "in training and in held-out parts"), ("class", "under several classes")):
+            several = groups[scope].nunique()
+            chosen = several[several > 1].index
+            if len(chosen):
+                first = twice[twice[column] == chosen[0]]["file"].head(2).map(repr)
+                lines.append(
+                    f"{counted(len(chosen), 'group')} of images {what} {words}, such as {' and '.join(first)}: "
+                    + ("tested on what was trained on" if scope == "part" else "not all of their labels can be right")
+                )
+        if len(twice):
+            copies = len(twice) - groups.ngroups
+            lines.append(f"{counted(copies, 'image')} {what} with another one ({counted(groups.ngroups, 'group')})")
+        return lines
+
+    def _sequences(self) -> list[str]:
+        sizes = self.files[self.files["near"] >= 0].groupby("near").size()
+        long = sizes[sizes >= LEAST_TRAINING]
+        if long.empty:
+            return []
+        first = self.files[self.files["near"] == long.idxmax()]["file"].iloc[0]
+        return [
+            f"{counted(len(long), 'sequence')} of {LEAST_TRAINING} or more nearly identical images "
+            f"({long.sum():,} in all, the longest {long.max()}, from {first!r} on), such as frames of one scene: "
+            "a random test part would hold frames of scenes trained on; give test/ scenes of its own"
+        ]
+
+    def _short_sides(self) -> NDArray[np.int64]:
+        return self.whole[["width", "height"]].min(axis=1).to_numpy(np.int64)
+
+    def suggestion(self) -> str:
+        """A block of params.yaml, without what a study needs beside it."""
+        sides = self._short_sides()
+        least, most = SUGGESTED_SIDES
+        size = int(np.clip(round(float(np.median(sides)) / 4) * 4, least, most)) if len(sides) else least
+        channels = 1 if set(self.whole["mode"]) <= {"1", "L", "LA", "I", "I;16", "F"} else 3
+        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.root.resolve().name).strip("-_") or "mine"
+        return (
+            f"data:\n"
+            f"  image_size: {size}\n"
+            f"  channels: {channels}\n"
+            f"  target: {{kind: folder, name: {name}, path: {quoted(os.fspath(self.root))}, "
+            f"test_per_class: {max(1, self.test_per_class)}, seed: 0}}\n"
+            f"split: {{profile: natural, class_order: given, n_max: null}}"
+        )
+
+
+def quoted(text: str) -> str:
+    """`text` as a YAML value on one line that is read as text."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def counted(number: int, noun: str) -> str:
+    """`number` with its noun, such as 1 class, 2 classes, 3,000 images."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
+
+
+def listed(names: list[str], of: int) -> str:
+    """`names`, and how many of all `of` are not among them."""
+    return ", ".join(names) + (f" and {of - len(names)} more" if of > len(names) else "")
+
+
+def recall_half_width(tested: int) -> float:
+    """Half of Wilson's 95 % interval of a recall of one half (or next to it) on `tested` images, 1 for none."""
+    if not tested:
+        return 1.0
+    low, high = stats.binomtest(tested // 2, tested).proportion_ci(method="wilson")
+    return float(high - low) / 2

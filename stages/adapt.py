@@ -29,7 +29,7 @@ def run() -> None:
         chooser = halves_chooser(retraining, network, weight_half, architecture_half, seed, choosing)
         result = adapt(chosen, network, data, seed, loop, chooser)
         with stage.writing() as folder:
-            save_model(folder / "model.safetensors", network, network.classes, *network.normalisation)
+            save_model(folder / "model.safetensors", network)
             write_history(folder / "history.csv", result.history)
             if result.choice:
                 write_history(folder / "choice.csv", result.choice)

@@ -25,8 +25,9 @@ def run() -> None:
         genotype = read_genotype(args.genotype / GENOTYPE_FILE)
         loop = Loop(f"retrain {stage.run}", stage.checkpoint, stage.logs, stage.runtime.progress)
         network, history = retrain(settings, genotype, data, normalisation, len(train.classes), int(args.seed), loop)
+        network.classes = train.classes
         with stage.writing() as folder:
-            save_model(folder / "model.safetensors", network, train.classes, normalisation.mean, normalisation.std)
+            save_model(folder / "model.safetensors", network)
             write_history(folder / "history.csv", history)
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from tailnas.imbalance.mixing import mixing_ratio as mixing_ratio
     from tailnas.imbalance.samplers import reversed_class_probabilities as reversed_class_probabilities
     from tailnas.losses.ldam import ldam_margins as ldam_margins
+    from tailnas.predict.classifier import load_model as load_model
     from tailnas.search.architecture_rates import architecture_learning_rates as architecture_learning_rates
     from tailnas.space.network import Network as Network
-    from tailnas.space.network import load_model as load_model
     from tailnas.space.supernet import SuperNet as SuperNet
     from tailnas.split.long_tail import class_counts as class_counts
 
@@ -34,7 +34,7 @@ _HOME = {
     "DARTS_V2": "tailnas.genotype.genotype",
     "SuperNet": "tailnas.space.supernet",
     "Network": "tailnas.space.network",
-    "load_model": "tailnas.space.network",
+    "load_model": "tailnas.predict.classifier",
 }
 
 __all__ = list(_HOME)

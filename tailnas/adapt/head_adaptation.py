@@ -48,7 +48,6 @@ def halves_chooser(
         normalisation = Normalisation.of(weight_half.images)
         own_seed = seed_for(seed, "adapt", "weight half")
         half, _ = retrain(retraining, network.genotype, weight_half, normalisation, network.num_classes, own_seed, loop)
-        half.normalisation = normalisation.mean, normalisation.std
         return half.classifier.weight.detach(), *_features(half, architecture_half)
 
     counts = torch.bincount(architecture_half.labels.cpu(), minlength=network.num_classes)

@@ -7,11 +7,10 @@ writes inspection.png and files.csv, one row per file.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 
-from tailnas.foundation.errors import UserError
+from tailnas.foundation.stage import main
 from tailnas.inspect.duplicates import near_groups, same_groups
 from tailnas.inspect.files import listed_files, read_files
 from tailnas.inspect.picture import draw
@@ -58,7 +57,7 @@ def _sizes(summary: Summary) -> str:
     )
 
 
-def main() -> None:
+def run() -> None:
     parser = argparse.ArgumentParser(prog="python -m tailnas.inspect", description=__doc__)
     parser.add_argument("folder", type=Path, help="one directory per class, or train/, val/ and test/ that hold them")
     parser.add_argument("--output", type=Path, help="folder for inspection.png and files.csv")
@@ -73,11 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(f"{error.filename or 'disk'}: {error.strerror or error}; allowed: a readable file, a writable folder")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    main(run)

@@ -41,7 +41,8 @@ def retrain(
 
     The same recipe for every genotype; the last epoch counts, nothing is selected. Class priors and weights are those
     of `data`. Drop-path grows linearly from 0 to `network.drop_path` (DARTS, 1806.09055, section A.1). Returns the
-    network, whose classifier is a plain linear one whatever the loss was, and one row per epoch.
+    network, whose classifier is a plain linear one whatever the loss was, and one row per epoch. The network knows its
+    data, but not the names of the classes.
     """
     build = network_builder(settings, genotype, num_classes, data.images.shape[1])
     channels: int | Sequence[int] | None = settings.network.channels
@@ -83,6 +84,8 @@ def retrain(
         start_epoch=start_epoch,
     )
     network.classifier = family.trained_classifier(network.classifier)
+    network.normalisation, network.image_size = (normalisation.mean, normalisation.std), data.images.shape[-1]
+    network.class_counts = tuple(counts.tolist())
     return network, history
 
 

@@ -109,6 +109,9 @@ class Network(nn.Module):
     The depth of a hand-made network (`genotype.network`) is its own, and the twin is its last block over again, as BBN
     has it.
 
+    `classes`, `normalisation` (mean and standard deviation per channel of pixels in 0..1), `image_size` (side in
+    pixels, None for any) and `class_counts` (training images of each class) say what it was trained on.
+
     `feature_norm`: length to which features are scaled before the classifier (cosine classifiers); None leaves them.
     `drop_path` is the probability with which each non-identity operation of each cell is dropped for each image in
     training; while it is above 0, `drop_path_generator` (CPU) must be set.
@@ -146,6 +149,8 @@ class Network(nn.Module):
         self.drop_path_generator: torch.Generator | None = None
         self.classes: tuple[str, ...] = tuple(map(str, range(num_classes)))
         self.normalisation: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0,) * in_channels, (1.0,) * in_channels)
+        self.image_size: int | None = None
+        self.class_counts: tuple[int, ...] | None = None
 
         self.stem = nn.Sequential()
         self.cells = nn.ModuleList()
@@ -228,12 +233,15 @@ class Network(nn.Module):
 
     def predict(self, images: Tensor | np.ndarray[Any, Any]) -> Tensor:
         """Class probabilities (N, K) of raw images uint8 (N, C, H, W), normalised here, in eval mode whatever the
-        mode is.
+        mode is. Images of another size than it was trained on are refused: it would be wrong on them.
         """
         pixels = torch.as_tensor(images)
-        if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != self.in_channels:
+        wanted = (self.in_channels, *([self.image_size] * 2 if self.image_size else pixels.shape[2:]))
+        if pixels.dtype != torch.uint8 or pixels.dim() != 4 or tuple(pixels.shape[1:]) != wanted:
+            sides = f"{self.image_size}, {self.image_size}" if self.image_size else "H, W"
             raise ValueError(
-                f"images: {pixels.dtype} {tuple(pixels.shape)}; allowed: uint8 of shape (N, {self.in_channels}, H, W)"
+                f"images: {pixels.dtype} {tuple(pixels.shape)}; "
+                f"allowed: uint8 of shape (N, {self.in_channels}, {sides})"
             )
         weight = self.classifier.weight
         mean, std = (torch.tensor(part).to(weight).view(1, -1, 1, 1) for part in self.normalisation)
@@ -283,12 +291,8 @@ class Network(nn.Module):
         return list((draws / keep).to(images).unbind())
 
 
-def save_model(
-    path: Path, network: Network, classes: Sequence[str], mean: Sequence[float], std: Sequence[float]
-) -> None:
-    """Write `network` without its auxiliary head, with all that load_model needs. mean, std: of pixels in 0..1, per
-    channel.
-    """
+def save_model(path: Path, network: Network) -> None:
+    """Write `network` without its auxiliary head, with all that load_model needs and what it was trained on."""
     state = {key: value for key, value in network.state_dict().items() if not key.startswith("auxiliary_head.")}
     config = {
         "kind": "network",
@@ -297,9 +301,11 @@ def save_model(
         "cells": len(network.cells),
         "reductions": list(network.reductions),
         "in_channels": network.in_channels,
-        "classes": list(classes),
-        "mean": list(mean),
-        "std": list(std),
+        "classes": list(network.classes),
+        "mean": list(network.normalisation[0]),
+        "std": list(network.normalisation[1]),
+        "image_size": network.image_size,
+        "class_counts": None if network.class_counts is None else list(network.class_counts),
     }
     if network.class_head is not None:
         config["branches"] = 2
@@ -332,6 +338,15 @@ def load_model(path: Path | str, classes: Sequence[str] | None = None) -> Networ
             raise UserError(f"{path}: mean, std: {list(mean)}, {list(std)}; allowed: finite numbers, std above 0")
         if classes is not None and list(classes) != config["classes"]:
             raise UserError(f"{path}: {len(config['classes'])} other classes; allowed: the {len(classes)} of the data")
+        size, counts = config["image_size"], config["class_counts"]
+        if size is not None and (type(size) is not int or size < 1):
+            raise UserError(f"{path}: image_size: {size!r}; allowed: pixels of a side, or null")
+        if counts is not None and (
+            len(counts) != network.num_classes or not all(type(n) is int and n > 0 for n in counts)
+        ):
+            raise UserError(
+                f"{path}: class_counts: {counts!r}; allowed: {network.num_classes} numbers above 0, or null"
+            )
         if "feature_norm" in config:
             network.feature_norm = float(config["feature_norm"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -343,4 +358,6 @@ def load_model(path: Path | str, classes: Sequence[str] | None = None) -> Networ
             raise UserError(f"{path}: the tensor {key} holds NaN or infinity; allowed: finite numbers")
     network.classes = tuple(map(str, config["classes"]))
     network.normalisation = (mean, std)
+    network.image_size = size
+    network.class_counts = None if counts is None else tuple(counts)
     return network.eval()

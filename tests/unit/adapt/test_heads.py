@@ -90,7 +90,7 @@ def test_backbone_is_bit_identical_and_the_head_is_another(name, network, loop):
 @pytest.mark.parametrize("name", METHODS)
 def test_adapted_network_survives_its_file(name, network, loop, tmp_path):
     adapt(method(name), network, images(), 0, loop)
-    save_model(tmp_path / "model.safetensors", network, "abc", *network.normalisation)
+    save_model(tmp_path / "model.safetensors", network)
     pixels = images(5).images
     assert torch.equal(load_model(tmp_path / "model.safetensors").predict(pixels), network.predict(pixels))
 

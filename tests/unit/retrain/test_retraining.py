@@ -93,8 +93,7 @@ def test_every_loss_ends_in_a_plain_linear_classifier(loss, tmp_path):
     network, history = trained(settings(loss=LOSSES[loss]), tmp_path)
     assert type(network.classifier) is torch.nn.Linear and network.classifier.bias is not None
     assert (network.feature_norm is not None) == (loss == "ldam")
-    save_model(tmp_path / "model.safetensors", network, "abc", (0.5,), (0.3,))
-    network.normalisation = (0.5,), (0.3,)
+    save_model(tmp_path / "model.safetensors", network)
     pixels = images().images
     assert torch.equal(load_model(tmp_path / "model.safetensors").predict(pixels), network.predict(pixels))
     assert history[0]["loss"] > 0

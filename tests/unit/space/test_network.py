@@ -93,13 +93,16 @@ class TestModelFile:
         network = small()
         for _ in range(3):
             network(torch.randn(8, 1, 16, 16))
-        save_model(folder / "model.safetensors", network, self.classes, (0.25,), (0.5,))
+        network.classes, network.normalisation = self.classes, ((0.25,), (0.5,))
+        network.image_size, network.class_counts = 16, tuple(range(1, 11))
+        save_model(folder / "model.safetensors", network)
         return folder / "model.safetensors", network
 
     def test_round_trip_and_prediction(self, tmp_path: Path) -> None:
         path, network = self.write(tmp_path)
         model = load_model(path)
         assert not model.training and model.classes == self.classes and model.normalisation == ((0.25,), (0.5,))
+        assert model.image_size == 16 and model.class_counts == tuple(range(1, 11))
         images = torch.randint(0, 256, (5, 1, 16, 16), dtype=torch.uint8)
         expected = network.eval()((images.float() / 255 - 0.25) / 0.5).softmax(1)
         torch.testing.assert_close(model.predict(images), expected)
@@ -109,7 +112,7 @@ class TestModelFile:
 
     def test_bytes_are_a_function_of_the_content(self, tmp_path: Path) -> None:
         path, network = self.write(tmp_path)
-        save_model(tmp_path / "again", network, self.classes, (0.25,), (0.5,))
+        save_model(tmp_path / "again", network)
         assert path.read_bytes() == (tmp_path / "again").read_bytes()
         assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "model.safetensors"]
 
@@ -123,7 +126,7 @@ class TestModelFile:
         assert (tmp_path / "weights.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask
 
     def test_the_auxiliary_head_is_left_out(self, tmp_path: Path) -> None:
-        save_model(tmp_path / "m", small(auxiliary=True), self.classes, (0.0,), (1.0,))
+        save_model(tmp_path / "m", small(auxiliary=True))
         assert load_model(tmp_path / "m").auxiliary_head is None
 
     @pytest.mark.parametrize(
@@ -132,6 +135,12 @@ class TestModelFile:
     def test_prediction_refuses_other_images(self, images: np.ndarray) -> None:
         with pytest.raises(ValueError, match=r"^images: .*; allowed: uint8 of shape \(N, 1, H, W\)$"):
             small().predict(images)
+
+    @pytest.mark.parametrize("side", [8, 30, 32])
+    def test_prediction_refuses_other_sizes_than_it_was_trained_on(self, tmp_path: Path, side: int) -> None:
+        model = load_model(self.write(tmp_path)[0])
+        with pytest.raises(ValueError, match=r"^images: .*; allowed: uint8 of shape \(N, 1, 16, 16\)$"):
+            model.predict(np.zeros((1, 1, side, side), np.uint8))
 
     def test_damaged_files_are_named(self, tmp_path: Path) -> None:
         path, _ = self.write(tmp_path)

@@ -81,7 +81,7 @@ def test_drop_path_reaches_both_heads():
 
 def test_file_round_trip(tmp_path):
     net, (images, _) = network().eval(), batches()
-    save_model(tmp_path / "model.safetensors", net, "abc", (0.5,), (0.2,))
+    save_model(tmp_path / "model.safetensors", net)
     loaded = load_model(tmp_path / "model.safetensors")
     with torch.no_grad():
         assert torch.equal(loaded(images), net(images))

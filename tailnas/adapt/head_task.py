@@ -60,19 +60,29 @@ class HeadTask:
         return {"balanced_accuracy": balanced_accuracy(self.labels, head(self.features).argmax(1), self.num_classes)}
 
     def train(
-        self, head: nn.Module, training: Training, sampler: str, class_weights: Tensor | None = None
+        self,
+        head: nn.Module,
+        training: Training,
+        sampler: str,
+        class_weights: Tensor | None = None,
+        *,
+        criterion: Callable[..., Tensor] = F.cross_entropy,
+        after_step: Callable[[], None] = lambda: None,
     ) -> list[Row]:
-        """Train `head` on batches of features with cross-entropy, weighted by `class_weights` (K,)."""
+        """Train `head` on batches of features with `criterion`, weighted by `class_weights` (K,).
+
+        criterion: called as `torch.nn.functional.cross_entropy` is. after_step: called after each step of SGD.
+        """
         generator = torch_generator(self.seed, "adapt", "sampler")
         drawing = make_sampler(sampler, self.labels.cpu(), self.num_classes, generator)
         batches = FeatureBatches(self.features, self.labels, drawing, training.batch_size)
-        weight = None if class_weights is None else class_weights.to(self.features.device)
+        weight = None if class_weights is None else class_weights.to(self.features)
 
         def loss(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             logits = head(features)
-            return F.cross_entropy(logits, labels, weight=weight), logits
+            return criterion(logits, labels, weight=weight), logits
 
-        return fit(head, loss, batches, training, self.loop, measure=lambda: self.measure(head))
+        return fit(head, loss, batches, training, self.loop, after_step=after_step, measure=lambda: self.measure(head))
 
 
 @dataclass(frozen=True)

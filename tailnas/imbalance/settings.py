@@ -1,12 +1,12 @@
-"""Settings of the mixing ratio of two branches."""
+"""Settings of the mixing ratio of two branches and of label-aware smoothing."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from tailnas.foundation.settings import Section, Share
+from tailnas.foundation.settings import Fraction, Section, Share
 
 
 class MovingRatio(Section):
@@ -31,3 +31,21 @@ class ConstantRatio(Section):
 
 
 Mixing = Annotated[MovingRatio | ConstantRatio, Field(discriminator="schedule")]
+
+
+class ClassSmoothing(Section):
+    """Smoothing of a class's labels by its size (MiSLAS, 2104.00466, section 3.2)."""
+
+    largest: Fraction = Field(description="Smoothing of the largest class.")
+    smallest: Fraction = Field(description="Smoothing of the smallest class, at most that of the largest.")
+    shape: Literal["concave", "linear", "convex"] = Field(
+        description="How smoothing grows with the size of a class; concave is the paper's best."
+    )
+
+    @field_validator("smallest")
+    @classmethod
+    def _at_most_the_largest(cls, value: float, info: ValidationInfo) -> float:
+        largest = info.data.get("largest")
+        if largest is not None and value > largest:
+            raise ValueError(f"at most largest ({largest})")
+        return value

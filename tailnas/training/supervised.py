@@ -44,12 +44,14 @@ def fit(
     gradient_clip: float | None = None,
     parts: Mapping[str, Stateful] | None = None,
     start_epoch: Callable[[int], None] = lambda epoch: None,
+    after_step: Callable[[], None] = lambda: None,
     measure: Callable[[], Mapping[str, float]] = dict,
 ) -> list[Row]:
     """Train `network` for `settings.epochs` epochs; returns one row per epoch: learning rate, mean loss, accuracy.
 
     loss: called on every batch with the network in training mode. gradient_clip: largest norm. parts: further state for
-    the checkpoint. start_epoch: called with each epoch's number from 0. measure: more columns, after each epoch.
+    the checkpoint. start_epoch: called with each epoch's number from 0. after_step: called after each step, to
+    project weights. measure: more columns, after each epoch.
     The accuracy is that of the training batches as they were seen.
     """
     weights = [weight for weight in network.parameters() if weight.requires_grad]
@@ -74,6 +76,7 @@ def fit(
             if gradient_clip is not None:
                 nn.utils.clip_grad_norm_(weights, gradient_clip, foreach=True)
             optimiser.step()
+            after_step()
             labels = targets if isinstance(targets, Tensor) else targets.labels
             losses.append(value.detach())
             hits.append((logits.detach().argmax(1) == labels).double().mean())

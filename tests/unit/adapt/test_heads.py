@@ -1,5 +1,6 @@
 """Head adaptation: each method by hand, and a backbone of which no bit changes (method: section 8)."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,14 @@ from tailnas.adapt.head_task import Chooser, HeadTask
 from tailnas.adapt.settings import ADAPT
 from tailnas.batches.device_images import DeviceImages
 from tailnas.foundation.extensions import names
+from tailnas.foundation.seeding import torch_generator
 from tailnas.foundation.yaml_file import read_yaml
 from tailnas.genotype.genotype import DARTS_V1
 from tailnas.heads.lws import ScaledHead
+from tailnas.heads.max_norm import max_norm
 from tailnas.heads.tau_norm import TAUS, chosen_tau, tau_normalised
 from tailnas.imbalance.accuracy import balanced_accuracy
+from tailnas.imbalance.samplers import make_sampler
 from tailnas.retrain.settings import Retrain
 from tailnas.space.network import Network, load_model, save_model
 from tailnas.space.supernet import seeded_initialisation
@@ -32,6 +36,7 @@ TRAINING = {
     "momentum": 0.9,
     "weight_decay": 0.0005,
 }
+SMOOTHING = {"largest": 0.3, "smallest": 0.0, "shape": "concave"}
 
 
 def method(name, **changes):
@@ -42,6 +47,9 @@ def method(name, **changes):
         "crt": {"training": training},
         "lws": {"training": training},
         "tau_norm": {"tau": None},
+        "label_over_smooth": {"smoothing": 0.98, "training": training},
+        "max_norm": {"beta": 0.9999, "radius": 0.1, "training": training},
+        "mislas": {"smoothing": SMOOTHING, "classifier_rate": 0.5, "training": training},
     }
     return ADAPT.parse({"method": name, **own.get(name, {}), **changes})
 
@@ -95,7 +103,7 @@ def test_adapted_network_survives_its_file(name, network, loop, tmp_path):
     assert torch.equal(load_model(tmp_path / "model.safetensors").predict(pixels), network.predict(pixels))
 
 
-@pytest.mark.parametrize("name", ["reweight", "crt", "lws"])
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"none", "tau_norm"}))
 def test_history_is_about_the_head_that_is_saved(name, network, loop):
     data = images()
     result = adapt(method(name), network, data, 0, loop)
@@ -245,6 +253,7 @@ def test_reweight_by_hand(network, loop):
         (method("reweight", beta=0.0, epochs=40), [16 / 28, 8 / 28, 4 / 28]),
         (method("crt", epochs=40), [1 / 3] * 3),
         (method("lws", epochs=40), [1 / 3] * 3),
+        (method("max_norm", beta=0.0, radius=1.0, epochs=40), [16 / 28, 8 / 28, 4 / 28]),
     ],
     ids=lambda part: getattr(part, "name", ""),
 )
@@ -259,3 +268,94 @@ def test_how_often_a_head_sees_each_class(chosen, expected, loop):
     chosen.module.adapt_head(task, chosen.settings)
     found = head(torch.ones(1, 2)).softmax(1)[0]
     torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=0.06)
+
+
+def two_epochs(name, head, features, labels, folder, **changes):
+    """`head` after two epochs of one batch of all images each, in float64, and the rows of history."""
+    chosen = method(name, epochs=2, batch_size=len(labels), learning_rate=0.5, weight_decay=0.1, **changes)
+    task = HeadTask(head, features, labels, 0, Loop("adapt", folder / "c.pt", folder / "events", "none"))
+    return chosen.module.adapt_head(task, chosen.settings).history
+
+
+@pytest.fixture
+def small():
+    """A head and features in float64 of 12, 6 and 3 images."""
+    generator = torch.Generator().manual_seed(0)
+    head = nn.Linear(4, CLASSES).double()
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(3, 4, generator=generator) * torch.tensor([[3.0], [2.0], [0.5]]))
+        head.bias.copy_(torch.tensor([1.0, 0.5, -0.5]))
+    return head, torch.randn(21, 4, generator=generator).double(), torch.tensor([0] * 12 + [1] * 6 + [2] * 3)
+
+
+def gradient_descent(groups, loss, epochs=2, after_step=lambda: None):
+    """torch's SGD, one step per epoch along half a cosine, written down anew."""
+    optimiser = torch.optim.SGD(groups, lr=0.5, momentum=0.9, weight_decay=0.1)
+    factors = [group.get("factor", 1.0) for group in optimiser.param_groups]
+    for rate in (0.5, 0.25)[:epochs]:
+        for group, factor in zip(optimiser.param_groups, factors, strict=True):
+            group["lr"] = factor * rate
+        optimiser.zero_grad()
+        loss().backward()
+        optimiser.step()
+        after_step()
+
+
+def test_label_over_smooth_by_hand(small, tmp_path):
+    head, features, labels = small
+    weight, bias = (values.detach().clone().requires_grad_() for values in (head.weight, head.bias))
+    targets = torch.full((21, 3), 0.98 / 3).double()
+    targets[range(21), labels] = 1 - 0.98 + 0.98 / 3
+    assert 1 / 3 < float(targets.max()) < 0.36, "slightly more than 1 / K"
+    gradient_descent([weight, bias], lambda: -(targets * (features @ weight.T + bias).log_softmax(1)).sum(1).mean())
+    two_epochs("label_over_smooth", head, features, labels, tmp_path)
+    torch.testing.assert_close(head.weight, weight)
+    torch.testing.assert_close(head.bias, bias)
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.1, 1.0])
+def test_max_norm_by_hand(radius, small, tmp_path):
+    head, features, labels = small
+    weight, bias = (values.detach().clone().requires_grad_() for values in (head.weight, head.bias))
+    lengths = [float(vector.norm()) for vector in weight.detach()]
+    longest = min(lengths) + radius * (max(lengths) - min(lengths))
+
+    def project():
+        with torch.no_grad():
+            for vector in weight:
+                if vector.norm() > longest:
+                    vector *= longest / vector.norm()
+
+    gradient_descent([weight, bias], lambda: F.cross_entropy(features @ weight.T + bias, labels), after_step=project)
+    two_epochs("max_norm", head, features, labels, tmp_path, beta=0.0, radius=radius)
+    torch.testing.assert_close(head.weight, weight)
+    torch.testing.assert_close(head.bias, bias)
+    assert max(float(vector.norm()) for vector in head.weight.detach()) <= longest * (1 + 1e-12)
+
+
+def test_max_norm_projects_to_the_nearest_point_of_the_ball():
+    weight = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
+    torch.testing.assert_close(max_norm(weight, 1.0), torch.tensor([[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]]))
+    assert torch.equal(max_norm(weight, 5.0), weight)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2, 1.0])
+def test_mislas_by_hand(rate, small, tmp_path):
+    """Two groups of parameters, each with a learning rate of its own, as in the public code."""
+    head, features, labels = small
+    weight, bias = (values.detach().clone().requires_grad_() for values in (head.weight, head.bias))
+    scale = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    drawn = make_sampler("class_balanced", labels, CLASSES, torch_generator(0, "adapt", "sampler"))
+    eps = torch.tensor([0.3, 0.3 * math.sin(math.pi / 2 * 3 / 9), 0.0], dtype=torch.float64)
+
+    def loss():
+        rows = drawn.epoch(1, 21)[0]
+        log_p = (scale * (features[rows] @ weight.T + bias)).log_softmax(1)
+        targets = (eps[labels[rows]] / 2)[:, None].repeat(1, 3)
+        targets[range(21), labels[rows]] = 1 - eps[labels[rows]]
+        return -(targets * log_p).sum(1).mean()
+
+    gradient_descent([{"params": [weight, bias], "factor": rate}, {"params": [scale]}], loss)
+    two_epochs("mislas", head, features, labels, tmp_path, classifier_rate=rate)
+    torch.testing.assert_close(head.weight, scale[:, None] * weight, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(head.bias, scale * bias, rtol=1e-6, atol=1e-7)

@@ -21,6 +21,7 @@ SETTINGS = {
     "balanced_softmax": {},
     "ldam": {"margin": 0.5, "scale": 30.0},
     "logit_adjustment": {"tau": 1.0},
+    "label_aware_smoothing": {"smoothing": {"largest": 0.4, "smallest": 0.1, "shape": "concave"}},
 }
 WHEN = {
     "never": NeverReweighted(when="never"),
@@ -53,6 +54,10 @@ def by_hand(name, scores, label):
         return -(1 - p) * math.log(p)
     if name == "balanced_softmax":
         scores = [score + math.log(n) for score, n in zip(scores, COUNTS, strict=True)]
+    if name == "label_aware_smoothing":
+        eps = 0.1 + 0.3 * math.sin(math.pi / 2 * (COUNTS[label] - 4) / 96)
+        target = [1 - eps if c == label else eps / 2 for c in range(3)]
+        return -sum(q * math.log(p) for q, p in zip(target, softmax(scores), strict=True))
     if name == "ldam":
         margin = 0.5 * (4 / COUNTS[label]) ** 0.25
         scores = [score - 30 * margin * (c == label) for c, score in enumerate(scores)]
@@ -190,3 +195,17 @@ def test_mixed_labels_by_hand(name, when, batch):
         norm += s * weight[a] + (1 - s) * weight[b]
     value = reweighted(logits, MixedLabels(labels, partners, share))
     assert float(value) == pytest.approx(total / norm, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_mixup_with_deferred_weights_is_the_mixture_of_two_weighted_means(name, batch):
+    """With one share for the batch, as in mixup's own code: both means have the same sum of weights."""
+    logits, labels = batch[0].clone().requires_grad_(), batch[1]
+    loss, weight, partners = loss_of(name), class_balanced_weights(COUNTS, 0.99), batch[1].roll(3)
+    reweighted = ReweightedLoss(loss, WHEN["deferred"])
+    for epoch, expected_weight in [(7, None), (8, weight)]:
+        reweighted.set_epoch(epoch, 10)
+        mixed = reweighted(logits, MixedLabels(labels, partners, torch.full((7,), 0.3, dtype=torch.float64)))
+        expected = 0.3 * loss(logits, labels, expected_weight) + 0.7 * loss(logits, partners, expected_weight)
+        torch.testing.assert_close(mixed, expected)
+        torch.testing.assert_close(*(torch.autograd.grad(value, logits)[0] for value in (mixed, expected)))

@@ -1,0 +1,26 @@
+"""Label over-smoothing, LOS (Sun et al. 2025, "Label Over-Smooth Can Balance"; 2403.00250 is its first version)."""
+
+from functools import partial
+
+import torch.nn.functional as F
+from pydantic import Field
+
+from tailnas.adapt.head_task import HeadResult, HeadTask
+from tailnas.foundation.settings import Fraction, Section
+from tailnas.training.settings import Training
+
+
+class Settings(Section):
+    """The retrained head trained on with labels that are smoothed nearly to the uniform distribution."""
+
+    smoothing: Fraction = Field(
+        description="delta: the label's class has probability 1 - delta + delta / K, each other class delta / K. The "
+        "paper's is 0.98."
+    )
+    training: Training
+
+
+def adapt_head(task: HeadTask, settings: Settings) -> HeadResult:
+    """Starts from the retrained head; instance-balanced batches, no class sizes."""
+    criterion = partial(F.cross_entropy, label_smoothing=settings.smoothing)
+    return HeadResult(task.train(task.head, settings.training, "instance", criterion=criterion))

@@ -30,17 +30,18 @@ _CLASS_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def class_probabilities(kind: str, counts: Sequence[int] | Tensor) -> Tensor:
+def class_probabilities(kind: str | float, counts: Sequence[int] | Tensor) -> Tensor:
     """Probability that a draw of the sampler `kind` is of each class, float64 (K,).
 
-    counts: images of each class (K,). Raises ValueError for an unknown kind or a class without images.
+    kind: a name, or an exponent q of P(class c) proportional to n_c^q. counts: images of each class (K,). Raises
+    ValueError for an unknown kind or a class without images.
     """
-    if kind not in _CLASS_WEIGHTS:
+    if isinstance(kind, str) and kind not in _CLASS_WEIGHTS:
         raise ValueError(f"sampler: {kind!r}; allowed: {', '.join(_CLASS_WEIGHTS)}")
     sizes = torch.as_tensor(counts).to("cpu", torch.float64)
     if sizes.ndim != 1 or not len(sizes) or not bool(torch.isfinite(sizes).all()) or bool((sizes < 1).any()):
         raise ValueError(f"counts: {sizes.tolist()}; allowed: at least one image in each class")
-    weights = _CLASS_WEIGHTS[kind](sizes)
+    weights = _CLASS_WEIGHTS[kind](sizes) if isinstance(kind, str) else sizes.pow(kind)
     return weights / weights.sum()
 
 
@@ -101,7 +102,11 @@ class ClassSampler:
     """Draws a class by `probabilities`, then an image of it uniformly, with replacement."""
 
     def __init__(
-        self, labels: ArrayLike | Tensor, num_classes: int, generator: torch.Generator, kind: str = "class_balanced"
+        self,
+        labels: ArrayLike | Tensor,
+        num_classes: int,
+        generator: torch.Generator,
+        kind: str | float = "class_balanced",
     ) -> None:
         known = _checked_labels(labels, num_classes)
         self.generator = generator
@@ -164,8 +169,15 @@ SAMPLERS: dict[str, Callable[[ArrayLike | Tensor, int, torch.Generator], Sampler
 }
 
 
-def make_sampler(name: str, labels: ArrayLike | Tensor, num_classes: int, generator: torch.Generator) -> Sampler:
-    """The sampler `name` over images with these labels (N,); `generator` lives on the CPU and is the sampler's own."""
+def make_sampler(
+    name: str | float, labels: ArrayLike | Tensor, num_classes: int, generator: torch.Generator
+) -> Sampler:
+    """The sampler `name` over images with these labels (N,); `generator` lives on the CPU and is the sampler's own.
+
+    An exponent q in place of a name draws classes with probability proportional to n_c^q, with replacement.
+    """
+    if not isinstance(name, str):
+        return ClassSampler(labels, num_classes, generator, name)
     if name not in SAMPLERS:
         raise ValueError(f"sampler: {name!r}; allowed: {', '.join(SAMPLERS)}")
     return SAMPLERS[name](labels, num_classes, generator)

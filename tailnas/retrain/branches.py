@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from tailnas.imbalance.mixing import epoch_ratio
 from tailnas.imbalance.samplers import Sampler
@@ -18,12 +18,22 @@ from tailnas.training.supervised import TrainingBatches
 
 Labels = Tensor | MixedLabels
 
-Source = Callable[[str, str], tuple[TrainingBatches, Sampler]]
-"""Name of a branch and of its sampler to its batches, and the sampler itself."""
+
+class Source(Protocol):
+    """Makes the batches of a branch."""
+
+    def __call__(self, branch: str, sampler: str | float, view: str = "", /) -> tuple[TrainingBatches, Sampler]:
+        """Batches drawn by `sampler`, and the sampler itself. Views of a branch are the same images otherwise
+        augmented.
+        """
 
 
 class Branches(Protocol):
     """How a step's loss comes about."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained: the network, with whatever the loss alone needs."""
 
     @property
     def batches(self) -> TrainingBatches: ...
@@ -38,9 +48,12 @@ class Branches(Protocol):
 class OneBranch:
     """One batch of the chosen sampler, with the auxiliary head's loss where the network has one."""
 
-    def __init__(self, settings: Retrain, network: Network, reweighted: ReweightedLoss, source: Source) -> None:
+    def __init__(
+        self, settings: Retrain, network: Network, reweighted: ReweightedLoss, source: Source, seed: int
+    ) -> None:
         assert isinstance(settings.branches, SingleBranch)
         self.settings, self.network, self.reweighted = settings, network, reweighted
+        self.module: nn.Module = network
         batches, self._sampler = source("", settings.branches.sampler)
         self.batches: TrainingBatches = batches
 
@@ -95,10 +108,13 @@ class PairedBatches:
 class TwoBranches:
     """mu L(z, y_i) + (1 - mu) L(z, y_c) of an instance-balanced and a reversed batch; mu follows the schedule."""
 
-    def __init__(self, settings: Retrain, network: Network, reweighted: ReweightedLoss, source: Source) -> None:
+    def __init__(
+        self, settings: Retrain, network: Network, reweighted: ReweightedLoss, source: Source, seed: int
+    ) -> None:
         assert isinstance(settings.branches, BilateralBranches)
         self.mixing, self.precision = settings.branches.mixing, settings.training.precision
         self.network, self.reweighted = network, reweighted
+        self.module: nn.Module = network
         instance, _ = source("", "instance")
         klass, _ = source("class branch", "reversed")
         self.batches: TrainingBatches = PairedBatches(instance, klass)
@@ -114,6 +130,3 @@ class TwoBranches:
         exact = logits.float()
         value = mu * self.reweighted(exact, targets.instance) + (1 - mu) * self.reweighted(exact, targets.klass)
         return value, logits
-
-
-BRANCHES: dict[str, type[OneBranch] | type[TwoBranches]] = {"one": OneBranch, "two": TwoBranches}

@@ -24,9 +24,7 @@ class ImageMixing(ABC):
     def draw(self, steps: int, batch_size: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
         """(S, D, B) on the CPU. Partners are a permutation of each batch, so that every image is used twice."""
         partners = torch.rand(steps, batch_size, generator=generator).argsort(dim=1)
-        # torch's beta draws take no generator
-        beta = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
-        shares = torch.from_numpy(beta.beta(self.alpha, self.alpha, (steps, batch_size)))
+        shares = beta_shares(self.alpha, (steps, batch_size), generator)
         return torch.stack([partners.float(), *self._drawn(shares, size, generator)], dim=1)
 
     def partners(self, draws: Tensor) -> Tensor:
@@ -53,8 +51,7 @@ class Mixup(ImageMixing):
         return [shares.float()]
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        share = self.shares(draws).view(-1, 1, 1, 1)
-        return share * images + (1 - share) * images[self.partners(draws)]
+        return blended(images, images[self.partners(draws)], self.shares(draws))
 
 
 class CutMix(ImageMixing):
@@ -65,22 +62,48 @@ class CutMix(ImageMixing):
     """
 
     def _drawn(self, shares: Tensor, size: tuple[int, int], generator: torch.Generator) -> list[Tensor]:
-        edges: list[Tensor] = []
-        for length in size:
-            half = ((1 - shares).sqrt() * length).long() // 2
-            centre = torch.randint(length, shares.shape, generator=generator)
-            edges += [(centre - half).clamp(min=0), (centre + half).clamp(max=length)]
-        top, bottom, left, right = edges
+        top, bottom, left, right = boxes(shares, size, generator)
         left_over = 1 - (bottom - top) * (right - left) / (size[0] * size[1])
         return [part.float() for part in (left_over, top, bottom, left, right)]
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        top, bottom, left, right = draws[2:, :, None]
-        rows, columns = (torch.arange(length, device=images.device) for length in images.shape[2:])
-        inside = ((rows >= top) & (rows < bottom))[:, None, :, None] & ((columns >= left) & (columns < right))[
-            :, None, None, :
-        ]
-        return torch.where(inside, images[self.partners(draws)], images)
+        return pasted(images, images[self.partners(draws)], draws[2:])
+
+
+def beta_shares(alpha: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draws from Beta(alpha, alpha), float64 of `shape` on the CPU, as `generator` (CPU) has it."""
+    # torch's beta draws take no generator
+    beta = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+    return torch.from_numpy(beta.beta(alpha, alpha, shape))
+
+
+def boxes(shares: Tensor, size: tuple[int, int], generator: torch.Generator) -> list[Tensor]:
+    """Top, bottom, left and right, int64 each of the shape of `shares`: boxes of 1 - share of an image's area.
+
+    They lie around a uniformly drawn pixel and are cut off at the border.
+    """
+    edges: list[Tensor] = []
+    for length in size:
+        half = ((1 - shares).sqrt() * length).long() // 2
+        centre = torch.randint(length, shares.shape, generator=generator)
+        edges += [(centre - half).clamp(min=0), (centre + half).clamp(max=length)]
+    return edges
+
+
+def blended(images: Tensor, others: Tensor, shares: Tensor) -> Tensor:
+    """shares (B,) of `images` and the rest of `others`, both (B, C, H, W)."""
+    share = shares.view(-1, 1, 1, 1)
+    return share * images + (1 - share) * others
+
+
+def pasted(images: Tensor, others: Tensor, edges: Tensor) -> Tensor:
+    """`images` with a box of `others`, both (B, C, H, W); edges (4, B): top, bottom, left, right."""
+    top, bottom, left, right = edges[:, :, None]
+    rows, columns = (torch.arange(length, device=images.device) for length in images.shape[2:])
+    inside = ((rows >= top) & (rows < bottom))[:, None, :, None] & ((columns >= left) & (columns < right))[
+        :, None, None, :
+    ]
+    return torch.where(inside, others, images)
 
 
 IMAGE_MIXINGS: dict[str, type[ImageMixing]] = {"mixup": Mixup, "cutmix": CutMix}

@@ -13,10 +13,11 @@ from tailnas.foundation.seeding import seed_for, torch_generator
 from tailnas.genotype.genotype import Genotype
 from tailnas.imbalance.samplers import Sampler, make_sampler
 from tailnas.retrain.augmented import AugmentedBatches
-from tailnas.retrain.branches import BRANCHES, Branches
+from tailnas.retrain.branches import Branches, OneBranch, TwoBranches
 from tailnas.retrain.cutout import Cutout
 from tailnas.retrain.image_mixing import IMAGE_MIXINGS
 from tailnas.retrain.loss import make_loss
+from tailnas.retrain.mixture_consistency import MixtureViews
 from tailnas.retrain.reweighting import ReweightedLoss
 from tailnas.retrain.settings import Retrain
 from tailnas.retrain.width import fitted_channels
@@ -25,6 +26,12 @@ from tailnas.space.supernet import default_reductions, seeded_initialisation
 from tailnas.training.checkpoint import Row
 from tailnas.training.loop import Loop
 from tailnas.training.supervised import GeneratorState, TrainingBatches, fit
+
+BRANCHES: dict[str, type[OneBranch] | type[TwoBranches] | type[MixtureViews]] = {
+    "one": OneBranch,
+    "two": TwoBranches,
+    "glmc": MixtureViews,
+}
 
 
 def retrain(
@@ -59,12 +66,13 @@ def retrain(
     network.feature_norm = family.feature_norm
     network.classifier = family.training_classifier(network.classifier)
 
-    def source(branch: str, sampler: str) -> tuple[TrainingBatches, Sampler]:
-        purpose = ("retrain", *([branch] if branch else []))
+    def source(branch: str, sampler: str | float, view: str = "") -> tuple[TrainingBatches, Sampler]:
+        purpose = ("retrain", *filter(None, [branch]))
         drawing = make_sampler(sampler, data.labels.cpu(), num_classes, torch_generator(seed, *purpose, "sampler"))
+        purpose += tuple(filter(None, [view]))
         return augmented_batches(settings, data, normalisation, drawing, seed, *purpose), drawing
 
-    branches: Branches = BRANCHES[settings.branches.name](settings, network, reweighted, source)
+    branches: Branches = BRANCHES[settings.branches.name](settings, network, reweighted, source, seed)
 
     epochs = settings.training.epochs
 
@@ -74,7 +82,7 @@ def retrain(
         reweighted.set_epoch(epoch, epochs)
 
     history = fit(
-        network,
+        branches.module,
         branches.loss,
         branches.batches,
         settings.training,

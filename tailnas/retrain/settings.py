@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from tailnas.foundation.extensions import Chosen, OneOf
-from tailnas.foundation.settings import Fraction, NonNegative, Positive, Section
+from tailnas.foundation.settings import Count, Fraction, NonNegative, Positive, Section, Share
 from tailnas.imbalance.settings import Mixing
 from tailnas.training.settings import NetworkTraining
 
@@ -78,6 +78,25 @@ class BilateralBranches(Section):
     mixing: Mixing = Field(description="Mixing ratio of the branches.")
 
 
+class MixtureConsistency(Section):
+    """GLMC (2305.08661): each image and a partner mixed in two ways, whose features are to agree.
+
+    A factor of its own: it has losses, re-sampling and re-weighting of its own.
+    """
+
+    name: Literal["glmc"]
+    alpha: Positive = Field(description="The images' shares are drawn from Beta(alpha, alpha).")
+    partner_exponent: Share = Field(
+        description="q of the partners' class probabilities, proportional to n^q: 1 draws images alike, 0 classes. The "
+        "public code has 0.8."
+    )
+    label_exponent: NonNegative = Field(
+        description="k of the re-weighted loss's class weights, proportional to n^-k. The public code has 1."
+    )
+    consistency: NonNegative = Field(description="Weight gamma of the consistency loss. The public code has 10.")
+    projection: Count = Field(description="Dimension of the projected features. The public code has 128.")
+
+
 class NeverReweighted(Section):
     """Every class weighs 1."""
 
@@ -99,8 +118,8 @@ class Retrain(Section):
     training: NetworkTraining
     network: NetworkShape
     augmentation: FurtherAugmentation
-    branches: Annotated[SingleBranch | BilateralBranches, Field(discriminator="name")] = Field(
-        description="One batch and one head, or BBN's two."
+    branches: Annotated[SingleBranch | BilateralBranches | MixtureConsistency, Field(discriminator="name")] = Field(
+        description="One batch and one head, BBN's two of each, or GLMC's two views of a mixture."
     )
     loss: Annotated[Chosen, OneOf("tailnas.losses", by="name")] = Field(
         description="Loss of the training; each is a file of tailnas/losses."

@@ -75,15 +75,17 @@ def _search(params: Params) -> Iterator[str]:
 
 def _retrain(params: Params) -> Iterator[str]:
     retrain, size = params.retrain, params.data.image_size
-    if retrain.branches.name == "two":
+    if (name := retrain.branches.name) != "one":
         found = {
             "loss.name": (retrain.loss.name, "cross_entropy"),
             "reweighting.when": (retrain.reweighting.when, "never"),
             "network.auxiliary_weight": (retrain.network.auxiliary_weight, 0),
         }
+        if name == "glmc":
+            found["augmentation.image_mixing"] = (getattr(retrain.augmentation.image_mixing, "name", None), None)
         for key, (value, needed) in found.items():
             if value != needed:
-                yield f"retrain.{key}: {short(value)} with retrain.branches.name 'two'; allowed: {short(needed)}"
+                yield f"retrain.{key}: {short(value)} with retrain.branches.name {name!r}; allowed: {short(needed)}"
     if isinstance(retrain.branches, SingleBranch):
         yield from _corrected_twice(retrain, retrain.branches.sampler)
     epochs = retrain.training.epochs

@@ -13,12 +13,19 @@ from tailnas.foundation.yaml_file import read_yaml
 from tailnas.genotype.genotype import DARTS_V1
 from tailnas.imbalance.samplers import SAMPLERS, class_probabilities, make_sampler
 from tailnas.retrain.augmented import AugmentedBatches
-from tailnas.retrain.branches import BRANCHES, PairedLabels, TwoBranches
+from tailnas.retrain.branches import PairedLabels, TwoBranches
 from tailnas.retrain.image_mixing import IMAGE_MIXINGS
 from tailnas.retrain.loss import make_loss
-from tailnas.retrain.retraining import augmented_batches, network_builder, retrain
+from tailnas.retrain.retraining import BRANCHES, augmented_batches, network_builder, retrain
 from tailnas.retrain.reweighting import ReweightedLoss
-from tailnas.retrain.settings import BilateralBranches, ImageMixing, NeverReweighted, Retrain, SingleBranch
+from tailnas.retrain.settings import (
+    BilateralBranches,
+    ImageMixing,
+    MixtureConsistency,
+    NeverReweighted,
+    Retrain,
+    SingleBranch,
+)
 from tailnas.retrain.width import parameter_count
 from tailnas.space.network import load_model, save_model
 from tailnas.training.loop import Loop
@@ -31,6 +38,19 @@ LOSSES = {
     "balanced_softmax": {"name": "balanced_softmax"},
     "ldam": {"name": "ldam", "margin": 0.5, "scale": 30.0},
     "logit_adjustment": {"name": "logit_adjustment", "tau": 1.5},
+    "label_aware_smoothing": {
+        "name": "label_aware_smoothing",
+        "smoothing": {"largest": 0.3, "smallest": 0.0, "shape": "concave"},
+    },
+}
+BRANCH_SETTINGS = SingleBranch, BilateralBranches, MixtureConsistency
+GLMC = {
+    "name": "glmc",
+    "alpha": 1.0,
+    "partner_exponent": 0.8,
+    "label_exponent": 1.0,
+    "consistency": 10.0,
+    "projection": 5,
 }
 DEFERRED = {"when": "deferred", "beta": 0.9}
 
@@ -84,7 +104,7 @@ def test_what_may_be_chosen_is_what_there_is(section, key, table):
 
 
 def test_branches_that_may_be_chosen_are_those_that_there_are():
-    names = [part.model_json_schema()["properties"]["name"]["const"] for part in (SingleBranch, BilateralBranches)]
+    names = [part.model_json_schema()["properties"]["name"]["const"] for part in BRANCH_SETTINGS]
     assert names == list(BRANCHES)
 
 
@@ -187,7 +207,7 @@ def test_two_branches_weigh_their_losses_by_the_schedule(mixing, ratios):
     network = network_builder(chosen, DARTS_V1, CLASSES, 1)(2, False).eval()
     loss = ReweightedLoss(make_loss(chosen.loss, [15, 6, 3]), NeverReweighted(when="never"))
     asked = []
-    branches = TwoBranches(chosen, network, loss, lambda *branch: (asked.append(branch), None))
+    branches = TwoBranches(chosen, network, loss, lambda *branch: (asked.append(branch), None), 0)
     assert [sampler for _, sampler in asked] == ["instance", "reversed"] and asked[0][0] != asked[1][0]
     inputs = torch.randn(2, 4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 0, 1, 2]), torch.tensor([2, 2, 1, 0])
@@ -259,8 +279,9 @@ def test_width_fits_the_budget(tmp_path):
             "branches": two(schedule="parabolic", time="start"),
             "image_mixing": {"name": "mixup", "alpha": 1.0},
         },
+        {"branches": GLMC},
     ],
-    ids=["ldam", "focal", "two branches"],
+    ids=["ldam", "focal", "two branches", "glmc"],
 )
 def test_interrupted_run_ends_bit_identical(changes, tmp_path, dying):
     further = {"drop_path": 0.3, "rand_augment": {"operations": 1, "magnitude": 9}, "cutout": 4}

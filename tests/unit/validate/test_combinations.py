@@ -8,6 +8,16 @@ from tailnas.validate.feasible import require_feasible
 BF16 = "'bf16' with runtime.device 'cpu'; allowed: 'float32' on a CPU"
 PADDING = "16; allowed: less than data.image_size (16)"
 TWO = {"retrain.branches": {"name": "two", "mixing": {"schedule": "parabolic", "time": "start"}}}
+GLMC = {
+    "retrain.branches": {
+        "name": "glmc",
+        "alpha": 1.0,
+        "partner_exponent": 0.8,
+        "label_exponent": 1.0,
+        "consistency": 10.0,
+        "projection": 128,
+    }
+}
 SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
 
 
@@ -51,6 +61,14 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
         (
             {**TWO, "data.image_size": 32, "retrain.network.auxiliary_weight": 0.4},
             "retrain.network.auxiliary_weight: 0.4 with retrain.branches.name 'two'; allowed: 0",
+        ),
+        (
+            {**GLMC, "retrain.loss": {"name": "balanced_softmax"}},
+            'retrain.loss.name: "balanced_softmax" with retrain.branches.name \'glmc\'; allowed: "cross_entropy"',
+        ),
+        (
+            {**GLMC, "retrain.augmentation.image_mixing": {"name": "mixup", "alpha": 1.0}},
+            "retrain.augmentation.image_mixing: \"a section\" with retrain.branches.name 'glmc'; allowed: null",
         ),
         *[
             (
@@ -107,6 +125,7 @@ def test_a_combination_is_one_line(complaints, changes, said):
         {"retrain.loss": {"name": "balanced_softmax"}},
         {"retrain.branches.sampler": "class_balanced"},
         TWO,
+        GLMC,
     ],
     ids=str,
 )

@@ -34,6 +34,7 @@ FORMULAS = {
     "class_balanced": lambda n: np.ones_like(n),
     "square_root": np.sqrt,
     "reversed": lambda n: n.max() / n,
+    0.8: lambda n: n**0.8,
 }
 
 

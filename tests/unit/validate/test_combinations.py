@@ -68,7 +68,7 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
         ),
         (
             {**GLMC, "retrain.augmentation.image_mixing": {"name": "mixup", "alpha": 1.0}},
-            "retrain.augmentation.image_mixing: \"a section\" with retrain.branches.name 'glmc'; allowed: null",
+            "retrain.augmentation.image_mixing: \"mixup\" with retrain.branches.name 'glmc'; allowed: null",
         ),
         *[
             (

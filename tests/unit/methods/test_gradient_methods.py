@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tailnas.batches.device_images import DeviceImages
+from tailnas.foundation.errors import UserError
 from tailnas.imbalance.class_weights import class_balanced_weights
 from tailnas.search.objective import SingleBranch, TwoBranch
 from tailnas.search.run import bilevel_search
@@ -86,3 +87,25 @@ def test_hls_with_constant_rates_is_bbn(make_task):
     bbn = search("bbn", make_task(epochs=1))
     assert same(search("bbn_hls", make_task(epochs=1), **rates), bbn)
     assert not torch.equal(search("bbn_hls", make_task(epochs=1)).alphas["normal"], bbn.alphas["normal"])
+
+
+@pytest.mark.parametrize("mixing", [None, {"schedule": "linear", "time": "midpoint"}])
+def test_lt_darts_searches_with_a_classifier_that_stays(make_task, mixing):
+    result = search("lt_darts", make_task(), mixing=mixing)
+    plain = search("darts" if mixing is None else "bbn", make_task())
+    assert result.alphas.keys() == plain.alphas.keys() and len(result.history) == 2
+    assert not torch.equal(result.alphas["normal"][-1], plain.alphas["normal"][-1])
+    assert torch.equal(result.alphas["normal"][0], plain.alphas["normal"][0]), "the alphas are drawn alike"
+    for name, weight in result.network.state_dict().items():
+        if "classifier" in name:
+            cosines = torch.nn.functional.normalize(weight, dim=1) @ weight.T
+            torch.testing.assert_close(cosines, 1.5 * torch.eye(3) - 0.5, rtol=0, atol=1e-6)
+    fixed = sum(w.numel() for n, w in result.network.named_parameters() if "classifier" in n or n == "bias")
+    total = sum(weight.numel() for weight in result.network.parameters())
+    assert result.cost.weights_trained == total - fixed
+
+
+def test_lt_darts_needs_a_feature_for_each_class_but_one(make_task):
+    task = replace(make_task(), num_classes=34)
+    with pytest.raises(UserError, match=r"^space\.channels: 2, which gives 32 features for 34 .*: at least 33 with"):
+        search("lt_darts", task)

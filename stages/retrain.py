@@ -1,11 +1,11 @@
 """Train the derived network from random weights on the whole long-tailed training data."""
 
-from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.batches.device_images import DeviceImages
 from tailnas.data.dataset import load_train
 from tailnas.data.split_file import read_split
 from tailnas.foundation.stage import Stage, arguments, main
 from tailnas.genotype.found import GENOTYPE_FILE, read_genotype
-from tailnas.retrain.retraining import retrain
+from tailnas.retrain.retraining import input_normalisation, retrain
 from tailnas.retrain.settings import Retrain
 from tailnas.space.device import prepare
 from tailnas.space.network import save_model
@@ -21,8 +21,8 @@ def run() -> None:
         train = load_train(args.data)
         split = read_split(args.split, len(train.labels), len(train.classes))
         data = DeviceImages.from_part(train, device, split.indices)
-        normalisation = Normalisation.of(data.images)
         genotype = read_genotype(args.genotype / GENOTYPE_FILE)
+        normalisation = input_normalisation(genotype, data.images)
         loop = Loop(f"retrain {stage.run}", stage.checkpoint, stage.logs, stage.runtime.progress)
         network, history = retrain(settings, genotype, data, normalisation, len(train.classes), int(args.seed), loop)
         network.classes = train.classes

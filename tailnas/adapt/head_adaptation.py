@@ -11,7 +11,7 @@ from tailnas.batches.batches import sequential_batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.foundation.extensions import Chosen
 from tailnas.foundation.seeding import seed_for
-from tailnas.retrain.retraining import retrain
+from tailnas.retrain.retraining import input_normalisation, retrain
 from tailnas.retrain.settings import Retrain
 from tailnas.space.network import Network
 from tailnas.training.loop import Loop
@@ -45,7 +45,7 @@ def halves_chooser(
     """To choose on the architecture half, with a network of the same genotype retrained on the weight half alone."""
 
     def train() -> tuple[Tensor, Tensor, Tensor]:
-        normalisation = Normalisation.of(weight_half.images)
+        normalisation = input_normalisation(network.genotype, weight_half.images)
         own_seed = seed_for(seed, "adapt", "weight half")
         half, _ = retrain(retraining, network.genotype, weight_half, normalisation, network.num_classes, own_seed, loop)
         return half.classifier.weight.detach(), *_features(half, architecture_half)

@@ -30,7 +30,8 @@ def genotype_svg(genotype: Genotype) -> str:
     """All cells of `genotype` as one SVG document (ASCII), two side by side; a pure function of the genotype."""
     cells = list(genotype.components().items())
     if genotype.network is not None:
-        label = f"{genotype.network}: made by hand, no searched cells"
+        made = "made by hand" if genotype.pretrained is None else f"{genotype.pretrained.architecture}, pretrained"
+        label = f"{genotype.network}: {made}, no searched cells"
         return _document(CELL_WIDTH, 40, genotype.network, f'<text x="8" y="24">{escape(label)}</text>')
     width, height = 2 * CELL_WIDTH, (len(cells) + 1) // 2 * CELL_HEIGHT
     body = [f'<rect width="{width}" height="{height}" fill="#fff"/>']

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tailnas.genotype.pretrained import Pretrained
 from tailnas.genotype.primitives import EDGES, NODES, PRIMITIVES, edge_index
 
 Edges = tuple[tuple[str, int], ...]
 
 CELLS = ("normal", "reduce")
 HEADS = ("instance_head", "class_head")
-HAND_MADE = ("resnet32",)
-"""Networks that no search has made, by name."""
+HAND_MADE = ("resnet32", "frozen")
+"""Networks that no search has made, by name; `frozen` is a pretrained one."""
 CONCAT = tuple(range(2, NODES + 2))
 MOVEMENT_OF_NOISE = 0.02
 """Mean movement of the softmax weights below which a genotype is initialisation noise (method: section 3)."""
@@ -30,7 +31,8 @@ class Genotype:
     the outputs of the two cells before, 2 and up the nodes of this cell. `concat` names the states that form the
     cell's output.
 
-    A hand-made network has no cells: `Genotype(network="resnet32")`, in a file {"network": "resnet32"}.
+    A hand-made network has no cells: `Genotype(network="resnet32")`, in a file {"network": "resnet32"}. The network
+    `frozen` is what `pretrained` says.
     """
 
     normal: Edges = ()
@@ -39,8 +41,11 @@ class Genotype:
     class_head: Edges | None = None
     concat: tuple[int, ...] = CONCAT
     network: str | None = None
+    pretrained: Pretrained | None = None
 
     def __post_init__(self) -> None:
+        if (self.network == "frozen") != (self.pretrained is not None):
+            raise ValueError(f"genotype.network: {self.network!r}; allowed: 'frozen' with `pretrained`, and no other")
         if self.network is not None:
             if self.network not in HAND_MADE:
                 raise ValueError(f"genotype.network: {self.network!r}; allowed: {', '.join(HAND_MADE)}")
@@ -76,7 +81,10 @@ class Genotype:
     def to_json(self) -> str:
         """One line per cell; heads that the genotype does not have are absent."""
         if self.network is not None:
-            return json.dumps({"network": self.network}) + "\n"
+            content = {"network": self.network}
+            if self.pretrained is not None:
+                return json.dumps({**content, "pretrained": self.pretrained.to_dict()}) + "\n"
+            return json.dumps(content) + "\n"
         cells = {name: [list(pair) for pair in edges] for name, edges in self.components().items()}
         lines = [f'  "{name}": {json.dumps(value)}' for name, value in {**cells, "concat": list(self.concat)}.items()]
         return "{\n" + ",\n".join(lines) + "\n}\n"
@@ -99,6 +107,8 @@ class Genotype:
             raise ValueError(f"genotype: {content!r}; allowed: an object with the keys {', '.join(CELLS)}, concat")
         if set(content) == {"network"}:
             return Genotype(network=content["network"])
+        if set(content) == {"network", "pretrained"}:
+            return Genotype(network=content["network"], pretrained=Pretrained.from_dict(content["pretrained"]))
         allowed = (*CELLS, *HEADS, "concat")
         if unknown := sorted(set(content) - set(allowed)):
             raise ValueError(f"genotype: unknown key {unknown[0]!r}; allowed: {', '.join(allowed)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from tailnas.batches.augmentation import Augmentation
 from tailnas.batches.batches import Batches
@@ -21,6 +22,7 @@ from tailnas.retrain.mixture_consistency import MixtureViews
 from tailnas.retrain.reweighting import ReweightedLoss
 from tailnas.retrain.settings import Retrain
 from tailnas.retrain.width import fitted_channels
+from tailnas.space.frozen import FrozenCell
 from tailnas.space.network import Network
 from tailnas.space.supernet import default_reductions, seeded_initialisation
 from tailnas.training.checkpoint import Row
@@ -53,11 +55,16 @@ def retrain(
     """
     build = network_builder(settings, genotype, num_classes, data.images.shape[1])
     channels: int | Sequence[int] | None = settings.network.channels
+    if channels is None and genotype.pretrained is not None:
+        channels = 1  # of no effect: the network is as large as it is
     if channels is None:
         assert settings.network.parameters is not None
         channels = fitted_channels(lambda width: build(width, False), settings.network.parameters)
     with seeded_initialisation(seed_for(seed, "retrain", "network")):
         network = build(channels, settings.network.auxiliary_weight > 0).to(data.device)
+    for cell in network.cells:
+        if isinstance(cell, FrozenCell):
+            cell.load_weights()
     network.drop_path_generator = torch_generator(seed, "retrain", "drop path")
 
     counts = torch.bincount(data.labels.cpu(), minlength=num_classes)
@@ -95,6 +102,14 @@ def retrain(
     network.normalisation, network.image_size = (normalisation.mean, normalisation.std), data.images.shape[-1]
     network.class_counts = tuple(counts.tolist())
     return network, history
+
+
+def input_normalisation(genotype: Genotype, images: Tensor) -> Normalisation:
+    """Of the network's inputs: that of `images` (N, C, H, W); a frozen network normalises pixel values from 0 to 1."""
+    if genotype.pretrained is None:
+        return Normalisation.of(images)
+    channels = images.shape[1]
+    return Normalisation((0.0,) * channels, (1.0,) * channels)
 
 
 def network_builder(

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from tailnas.foundation.errors import UserError
 from tailnas.genotype.genotype import Edges, Genotype
+from tailnas.genotype.pretrained import Pretrained
 from tailnas.genotype.primitives import NODES
+from tailnas.space.frozen import FrozenCell
 from tailnas.space.network_cell import NetworkCell
 from tailnas.space.operations import FactorizedReduce, ReLUConvBN, fast_layout, make_operation
 from tailnas.space.resnet import REDUCTIONS, ResidualBlock, resnet_blocks, resnet_stem
@@ -137,7 +139,7 @@ class Network(nn.Module):
         self.in_channels = in_channels
         self.reductions = tuple(default_reductions(cells) if reductions is None else reductions)
         if genotype.network is not None:
-            self.reductions = REDUCTIONS
+            self.reductions = REDUCTIONS if genotype.pretrained is None else ()
         stages = len(self.reductions) + 1
         self.channels = doubled(channels, stages) if isinstance(channels, int) else tuple(channels)
         """Of each stage, from one reduction to the next."""
@@ -158,6 +160,8 @@ class Network(nn.Module):
         self.class_head: NetworkCell | None = None
         if genotype.network is None:
             features = self._derived_cells(genotype, cells, branches, auxiliary)
+        elif genotype.pretrained is not None:
+            features = self._frozen_cell(genotype.pretrained, branches)
         else:
             features = self._residual_blocks(branches, auxiliary)
         self.classifier = nn.Linear(branches * features, num_classes)
@@ -202,6 +206,14 @@ class Network(nn.Module):
         if auxiliary:
             self.auxiliary_head = AuxiliaryHead(width, self.num_classes)
         return width
+
+    def _frozen_cell(self, pretrained: Pretrained, branches: int) -> int:
+        """A pretrained network in the place of all cells; returns its features."""
+        if branches == 2:
+            raise ValueError("branches: 2; allowed: 1 with a frozen network")
+        cell = FrozenCell(pretrained)
+        self.cells.append(cell)
+        return cell.features
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (N, K) of normalised images (N, in_channels, H, W); with the auxiliary head's in training mode."""

@@ -21,6 +21,7 @@ def mistakes(params: Params) -> Iterator[str]:
     yield from _data(params)
     yield from _trainings(params)
     yield from _search(params)
+    yield from _frozen(params)
     yield from _retrain(params)
 
 
@@ -71,6 +72,16 @@ def _search(params: Params) -> Iterator[str]:
                 f"pretrain.single_path: null with study.methods entry {method!r}; "
                 "allowed: a section, since the method starts from single paths"
             )
+
+
+def _frozen(params: Params) -> Iterator[str]:
+    if "frozen" not in params.study.methods:
+        return
+    for key in ("weights", "sha256"):
+        if getattr(params.search.method("frozen"), key) is None:
+            yield f"search.frozen.{key}: null with study.methods entry 'frozen'; allowed: those of a local file"
+    if params.retrain.branches.name == "two":
+        yield "retrain.branches.name: 'two' with study.methods entry 'frozen'; allowed: 'one' or 'glmc'"
 
 
 def _retrain(params: Params) -> Iterator[str]:

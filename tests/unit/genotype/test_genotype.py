@@ -156,7 +156,7 @@ PAIRS = [list(pair) for pair in DARTS_V2.normal]
         (edited(class_head=[["skip_connect", 1], *PAIRS[1:]]), r"class_head\[1\]: input 1 a second time; allowed: "),
         (edited(concat=[2, 3]), r"^genotype\.concat: \[2, 3\]; allowed: \[2, 3, 4, 5\]$"),
         (edited(concat=5), r"^genotype\.concat: 5; "),
-        ('{"network": "resnet50"}', r"^genotype\.network: 'resnet50'; allowed: resnet32$"),
+        ('{"network": "resnet50"}', r"^genotype\.network: 'resnet50'; allowed: resnet32, frozen$"),
         ('{"network": []}', r"^genotype\.network: \[\]; allowed: "),
         ('{"network": null}', r"^genotype\.normal: "),
         ('{"network": "resnet32", "normal": []}', "^genotype: unknown key 'network'"),

@@ -93,6 +93,14 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
             {"retrain.branches.sampler": "reversed", "retrain.reweighting": {"when": "deferred", "beta": 0.9}},
             "retrain.branches.sampler: 'reversed' with retrain.reweighting.when: 'deferred' corrects",
         ),
+        (
+            {"study.methods": ["frozen"], "search.frozen.weights": "w.pth"},
+            "search.frozen.sha256: null with study.methods entry 'frozen'; allowed: those of a local file",
+        ),
+        (
+            {**TWO, "study.methods": ["frozen"], "search.frozen.weights": "w.pth", "search.frozen.sha256": 64 * "0"},
+            "retrain.branches.name: 'two' with study.methods entry 'frozen'; allowed: 'one' or 'glmc'",
+        ),
         ({"retrain.augmentation.cutout": 17}, "retrain.augmentation.cutout: 17; allowed: at most data.image_size (16)"),
         (
             {"retrain.network.auxiliary_weight": 0.4},

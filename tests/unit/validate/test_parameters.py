@@ -28,7 +28,7 @@ NO_SECTIONS = [
     ("retrain.network", "a section with the keys channels, parameters"),
     ("retrain.loss", "a section with name: balanced_softmax, cross_entropy"),
     ("retrain.reweighting", "a section with when: never, always, deferred"),
-    ("adapt", "a section with method: crt, lws"),
+    ("adapt", "a section with method: crt, label_over_smooth, lws"),
     ("adapt.training", "a section with the keys epochs, batch_size"),
 ]
 
@@ -79,7 +79,7 @@ WRONG_VALUES = [
     ("data.source.train_per_class", 3, "an integer at least 4"),
     # names of files that are not there
     ("retrain.loss.name", "hinge", "balanced_softmax, cross_entropy, focal"),
-    ("adapt.method", "prune", "crt, lws, none"),
+    ("adapt.method", "prune", "crt, label_over_smooth, lws"),
     ("data.target.kind", "imagenet", "cifar10, cifar100, digits"),
     ("data.target.kind", "../digits", "cifar10, cifar100, digits"),
     ("data.target.kind", ["digits"], "cifar10, cifar100, digits"),
@@ -125,7 +125,7 @@ OTHER_MISTAKES = [
     ({"derive": ...}, "derive: missing; allowed: a section with the keys epoch"),
     ({"search.bbn": ...}, "search.bbn: missing; allowed: a section with the keys mixing, mix"),
     ({"adapt.training.epochs": ...}, "adapt.training.epochs: missing; allowed: an integer at least 1"),
-    ({"adapt.method": ...}, "adapt.method: missing; allowed: crt, lws"),
+    ({"adapt.method": ...}, "adapt.method: missing; allowed: crt, label_over_smooth, lws"),
     ({"retrain.loss": {}}, "retrain.loss.name: missing; allowed: balanced_softmax"),
     ({"data.target.kind": ...}, "data.target.kind: missing; allowed: cifar10"),
     ({"search.bbn.mixing.schedule": ...}, "search.bbn.mixing.schedule: missing; allowed: linear"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision import models
 
 from tailnas.foundation.extensions import names
 
@@ -79,8 +84,23 @@ def computed(computed_by: Callable[[str], Project]) -> Project:
 
 
 @pytest.fixture(scope="session")
-def every_method(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def every_method_keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """EVERY_METHOD, and a small network of random weights that stands for a pretrained one."""
+    path = tmp_path_factory.mktemp("weights") / "shufflenet.safetensors"
+    torch.manual_seed(0)
+    save_file(models.get_model("shufflenet_v2_x0_5", weights=None).state_dict(), path)
+    frozen = {
+        "architecture": "shufflenet_v2_x0_5",
+        "weights": str(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "image_size": 32,
+    }
+    return EVERY_METHOD | {f"search.frozen.{key}": value for key, value in frozen.items()}
+
+
+@pytest.fixture(scope="session")
+def every_method(tmp_path_factory: pytest.TempPathFactory, every_method_keys: dict[str, Any]) -> Project:
     """Every search method at its smallest, from nothing, by Snakemake."""
-    project = Project.create(tmp_path_factory.mktemp("methods") / "project", **EVERY_METHOD)
+    project = Project.create(tmp_path_factory.mktemp("methods") / "project", **every_method_keys)
     project.snakemake()
     return project

@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import pytest
 
-from .conftest import EVERY_METHOD, METHODS
+from .conftest import METHODS
 from .project import Project
 
 RUNS = [f"results/runs/{method}-10-0" for method in METHODS]
@@ -22,7 +22,7 @@ def test_snakemake_computes_every_method(every_method):
 def test_dvc_searches_to_the_same_bytes(every_method, tmp_path):
     """One method of each kind; the slow test below computes all of them again, and what comes after."""
     project = every_method.copy(tmp_path / "project")
-    runs = [f"{method}-10-0" for method in ("bbn_hls", "imb_nas", "random_best", "resnet32")]
+    runs = [f"{method}-10-0" for method in ("bbn_hls", "imb_nas", "random_best", "resnet32", "frozen")]
     for run in runs:
         project.forget(f"results/runs/{run}/search")
     searches = {f"search/{run}" for run in runs}
@@ -32,8 +32,8 @@ def test_dvc_searches_to_the_same_bytes(every_method, tmp_path):
 
 
 @pytest.mark.slow
-def test_dvc_computes_every_method_from_nothing_to_the_same_bytes(every_method, tmp_path):
-    project = Project.create(tmp_path / "project", **EVERY_METHOD)
+def test_dvc_computes_every_method_from_nothing_to_the_same_bytes(every_method, every_method_keys, tmp_path):
+    project = Project.create(tmp_path / "project", **every_method_keys)
     project.dvc("repro")
     assert project.outputs() == every_method.outputs()
 
@@ -52,10 +52,12 @@ def test_methods_that_search_differ_and_references_are_what_they_say(every_metho
         method: json.loads((runs / f"{method}-10-0" / "derive" / "genotype.json").read_text()) for method in METHODS
     }
     assert genotypes["resnet32"] == {"network": "resnet32"}
+    assert genotypes["frozen"]["pretrained"]["architecture"] == "shufflenet_v2_x0_5"
     assert genotypes["darts_v2"]["normal"][-1] == ["dil_conv_3x3", 2]
     assert {"instance_head", "class_head"} <= set(genotypes["bbn_hls"])
     costs = {method: json.loads((runs / f"{method}-10-0" / "search" / "cost.json").read_text()) for method in METHODS}
-    for method in ("random", "darts_v2", "resnet32"):
+    unsearched = {"random", "darts_v2", "resnet32", "frozen"}
+    for method in unsearched:
         assert costs[method]["multiply_adds"] == 0
-    for method in set(METHODS) - {"random", "darts_v2", "resnet32"}:
+    for method in set(METHODS) - unsearched:
         assert costs[method]["multiply_adds"] > 0

@@ -42,10 +42,12 @@ def arguments(stage: str, method: str) -> dict[str, str]:
     }[stage]
 
 
+SMOOTHING = {"largest": 0.3, "smallest": 0.0, "shape": "concave"}
 LOSSES = {
     "balanced_softmax": {},
     "cross_entropy": {},
     "focal": {"gamma": 1.0},
+    "label_aware_smoothing": {"smoothing": SMOOTHING},
     "ldam": {"margin": 0.5, "scale": 30.0},
     "logit_adjustment": {"tau": 1.0},
 }
@@ -54,7 +56,10 @@ TRAINING = {"epochs": 1, "batch_size": 64, "learning_rate": 0.1, "learning_rate_
 }
 HEADS = {
     "crt": {"training": TRAINING},
+    "label_over_smooth": {"smoothing": 0.98, "training": TRAINING},
     "lws": {"training": TRAINING},
+    "max_norm": {"beta": 0.99, "radius": 0.1, "training": TRAINING},
+    "mislas": {"smoothing": SMOOTHING, "classifier_rate": 0.5, "training": TRAINING},
     "none": {},
     "reweight": {"beta": 0.99, "training": TRAINING},
     "tau_norm": {"tau": None},
@@ -69,7 +74,7 @@ NOT_READ = {
     # `search` lists one set of parameters for all methods; those that read nothing of it take a second to run again.
     **{
         f"search@{method}": {"search.training", "search.bilevel", "space"}
-        for method in ("random", "darts_v2", "resnet32")
+        for method in ("random", "darts_v2", "resnet32", "frozen")
     },
     "search@imb_nas": {"search.bilevel", "search.training.crop_padding", "search.training.flip"},
     "search@random_best": {"search.bilevel"},

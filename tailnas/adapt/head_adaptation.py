@@ -25,9 +25,12 @@ def adapt(
 ) -> HeadResult:
     """Adapt `network.classifier` in place on the images that it was retrained on.
 
-    The backbone is in eval mode, so no tensor of it changes, BatchNorm statistics included. chosen: a file of
-    tailnas/heads with its settings. chooser: for methods that have something to choose.
+    The backbone is in eval mode, so no tensor of it changes, BatchNorm statistics included, unless the method has a
+    `prepare` that changes them before. chosen: a file of tailnas/heads with its settings. chooser: for methods that
+    have something to choose.
     """
+    if prepare := getattr(chosen.module, "prepare", None):
+        prepare(network, data, seed, chosen.settings)
     features, labels = _features(network, data)
     task = HeadTask(network.classifier, features, labels, seed, loop, chooser)
     result: HeadResult = chosen.module.adapt_head(task, chosen.settings)

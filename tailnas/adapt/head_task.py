@@ -1,6 +1,7 @@
 """What a head adaptation is given and what it gives back.
 
-A file of tailnas/heads offers its `Settings` and `adapt_head(task, settings) -> HeadResult`.
+A file of tailnas/heads offers its `Settings` and `adapt_head(task, settings) -> HeadResult`. One that changes more than
+the head also has `prepare(network, data, seed, settings)`, called before the features are computed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Second stage of MiSLAS (Zhong et al. 2021, 2104.00466): label-aware smoothing and learnable weight scaling."""
+"""Second stage of MiSLAS (Zhong et al. 2021, 2104.00466).
+
+Label-aware smoothing, learnable weight scaling and shifted BatchNorm.
+"""
 
 from functools import partial
 
@@ -7,9 +10,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tailnas.adapt.head_task import HeadResult, HeadTask
+from tailnas.batches.batches import Batches
+from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.foundation.seeding import torch_generator
 from tailnas.foundation.settings import Section, Share
+from tailnas.imbalance.samplers import make_sampler
 from tailnas.imbalance.settings import ClassSmoothing
 from tailnas.imbalance.smoothing import class_smoothing, smoothed_cross_entropy
+from tailnas.space.network import Network
 from tailnas.training.settings import Training
 
 
@@ -20,7 +28,35 @@ class Settings(Section):
     classifier_rate: Share = Field(
         description="Learning rate of the class vectors as a part of that of the scales; 0 learns the scales alone."
     )
+    shift_batch_norm: bool = Field(
+        description="Estimate BatchNorm's running statistics anew on class-balanced batches, before all else."
+    )
     training: Training
+
+
+def prepare(network: Network, data: DeviceImages, seed: int, settings: Settings) -> None:
+    """Shifted BatchNorm: running statistics become means over one pass of class-balanced batches; no weight changes.
+
+    A reading: the public code lets moving averages follow the batches while the classifier is trained.
+    """
+    if not settings.shift_batch_norm:
+        return
+    drawing = torch_generator(seed, "adapt", "batch norm")
+    sampler = make_sampler("class_balanced", data.labels.cpu(), network.num_classes, drawing)
+    normalisation = Normalisation(*network.normalisation)
+    batches = Batches(data, sampler, settings.training.batch_size, normalisation, None, drawing)
+    network.train()
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d) and part.training]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a mean over all batches instead of a moving one
+    with torch.no_grad():
+        for images, _ in batches.epoch():
+            network.features(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
 
 
 class ScaledClassifier(nn.Module):

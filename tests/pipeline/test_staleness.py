@@ -59,7 +59,7 @@ HEADS = {
     "label_over_smooth": {"smoothing": 0.98, "training": TRAINING},
     "lws": {"training": TRAINING},
     "max_norm": {"beta": 0.99, "radius": 0.1, "training": TRAINING},
-    "mislas": {"smoothing": SMOOTHING, "classifier_rate": 0.5, "training": TRAINING},
+    "mislas": {"smoothing": SMOOTHING, "classifier_rate": 0.5, "shift_batch_norm": True, "training": TRAINING},
     "none": {},
     "reweight": {"beta": 0.99, "training": TRAINING},
     "tau_norm": {"tau": None},

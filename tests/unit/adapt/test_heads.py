@@ -49,7 +49,12 @@ def method(name, **changes):
         "tau_norm": {"tau": None},
         "label_over_smooth": {"smoothing": 0.98, "training": training},
         "max_norm": {"beta": 0.9999, "radius": 0.1, "training": training},
-        "mislas": {"smoothing": SMOOTHING, "classifier_rate": 0.5, "training": training},
+        "mislas": {
+            "smoothing": SMOOTHING,
+            "classifier_rate": 0.5,
+            "shift_batch_norm": False,
+            "training": training,
+        },
     }
     return ADAPT.parse({"method": name, **own.get(name, {}), **changes})
 
@@ -359,3 +364,21 @@ def test_mislas_by_hand(rate, small, tmp_path):
     two_epochs("mislas", head, features, labels, tmp_path, classifier_rate=rate)
     torch.testing.assert_close(head.weight, scale[:, None] * weight, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(head.bias, scale * bias, rtol=1e-6, atol=1e-7)
+
+
+def test_shifted_batch_norm_has_the_statistics_of_class_balanced_batches(network, loop):
+    """The first normalisation sees the stem's convolution: its mean and variance over the drawn images, by hand."""
+    data, before = images(), backbone(network)
+    drawn = make_sampler("class_balanced", data.labels, CLASSES, torch_generator(0, "adapt", "batch norm")).epoch(2, 14)
+    adapt(method("mislas", shift_batch_norm=True, batch_size=14), network, data, 0, loop)
+    after = backbone(network)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    maps = [network.stem[0]((data.images[rows].float() / 255 - 0.4) / 0.3).detach() for rows in drawn]
+    mean, variance = (
+        torch.stack([getattr(part.transpose(0, 1).flatten(1), kind)(1) for part in maps]).mean(0)
+        for kind in ("mean", "var")
+    )
+    torch.testing.assert_close(after["stem.1.running_mean"], mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(after["stem.1.running_var"], variance, rtol=1e-4, atol=1e-5)
+    assert not network.training and all(m.momentum == 0.1 for m in network.modules() if isinstance(m, nn.BatchNorm2d))

@@ -86,13 +86,12 @@ def test_genotype_to_predictions(form, network, file, make_task, tmp_path):
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in own.items()), "it is as it was"
     torch.testing.assert_close(net.features(data.images / 255.0), features_by_hand(network, data.images))
 
-    net.normalisation = normalisation.mean, normalisation.std
     method = ADAPT.parse({"method": "tau_norm", "tau": None})
     adapting = Loop("adapt test", tmp_path / "adapt.pt", tmp_path / "events", "none")
     choosing = Loop("retrain half", tmp_path / "half.pt", tmp_path / "events", "none")
     result = adapt(method, net, data, 0, adapting, halves_chooser(chosen, net, data, images("half"), 0, choosing))
     assert 0 <= result.history[0]["balanced_accuracy"] <= 1
-    save_model(tmp_path / "model.safetensors", net, "abc", *net.normalisation)
+    save_model(tmp_path / "model.safetensors", net)
     file.unlink()
     loaded = load_model(tmp_path / "model.safetensors")
     assert torch.equal(loaded.predict(data.images), net.predict(data.images))

@@ -131,7 +131,6 @@ def test_what_is_trained_beside_the_network_is_not_kept(tmp_path):
     plain, _ = trained(settings(epochs=2), tmp_path / "plain")
     assert type(network) is Network and network.state_dict().keys() == plain.state_dict().keys()
     assert len(history) == 2 and {"loss", "accuracy"} <= history[0].keys()
-    save_model(tmp_path / "model.safetensors", network, "abc", (0.5,), (0.3,))
-    network.normalisation = (0.5,), (0.3,)
+    save_model(tmp_path / "model.safetensors", network)
     pixels = images().images
     assert torch.equal(load_model(tmp_path / "model.safetensors").predict(pixels), network.predict(pixels))

@@ -15,7 +15,7 @@ class Settings(Section):
 
     smoothing: Fraction = Field(
         description="delta: the label's class has probability 1 - delta + delta / K, each other class delta / K. The "
-        "paper's is 0.98."
+        "public code has 0.98."
     )
     training: Training
 

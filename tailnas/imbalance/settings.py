@@ -39,7 +39,7 @@ class ClassSmoothing(Section):
     largest: Fraction = Field(description="Smoothing of the largest class.")
     smallest: Fraction = Field(description="Smoothing of the smallest class, at most that of the largest.")
     shape: Literal["concave", "linear", "convex"] = Field(
-        description="How smoothing grows with the size of a class; concave is the paper's best."
+        description="How smoothing grows with the size of a class; concave is the public code's."
     )
 
     @field_validator("smallest")

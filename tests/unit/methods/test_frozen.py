@@ -75,7 +75,8 @@ def test_genotype_to_predictions(form, network, file, make_task, tmp_path):
 
     data = images("frozen")
     training = PARAMS.retrain.training.model_copy(update={"epochs": 2, "batch_size": 8, "crop_padding": 0})
-    chosen = PARAMS.retrain.model_copy(update={"training": training})
+    shape = PARAMS.retrain.network.model_copy(update={"channels": None, "parameters": 66_000, "drop_path": 0.2})
+    chosen = PARAMS.retrain.model_copy(update={"training": training, "network": shape})
     normalisation = input_normalisation(found.genotype, data.images)
     assert normalisation == Normalisation((0.0,), (1.0,))
     loop = Loop("retrain test", tmp_path / "retrain.pt", tmp_path / "events", "none")

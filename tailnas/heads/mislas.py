@@ -84,7 +84,8 @@ def _slowed(gradient: Tensor, values: Tensor, rate: float, weight_decay: float) 
 
 def adapt_head(task: HeadTask, settings: Settings) -> HeadResult:
     """Scales and class vectors, trained on class-balanced batches and written into weight and bias."""
-    smoothing = class_smoothing(task.counts, **dict(settings.smoothing)).to(task.features.device)
+    by_size = settings.smoothing
+    smoothing = class_smoothing(task.counts, by_size.largest, by_size.smallest, by_size.shape).to(task.features.device)
     scaled = ScaledClassifier(task.head, settings.classifier_rate, settings.training.weight_decay)
     criterion = partial(smoothed_cross_entropy, smoothing=smoothing)
     history = task.train(scaled, settings.training, "class_balanced", criterion=criterion)

@@ -23,7 +23,8 @@ class LabelAwareSmoothing(Loss[Settings]):
 
     def __init__(self, settings: Settings, counts: Sequence[int] | Tensor, device: torch.device | str = "cpu") -> None:
         super().__init__(settings, counts, device)
-        self.smoothing = class_smoothing(self.counts, **dict(settings.smoothing)).to(device)
+        by_size = settings.smoothing
+        self.smoothing = class_smoothing(self.counts, by_size.largest, by_size.smallest, by_size.shape).to(device)
 
     def __call__(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
         return smoothed_cross_entropy(logits, labels, self.smoothing, weight, reduction)

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import Positive, Section
 from tailnas.genotype.genotype import Genotype
 from tailnas.genotype.pretrained import Pretrained
@@ -33,6 +34,16 @@ class Settings(Section):
 
 def search(task: SearchTask, settings: Settings) -> SearchResult:
     """The network by name, file and checksum, once its weights fit."""
-    pretrained = Pretrained(**settings.model_dump())
+    if settings.weights is None or settings.sha256 is None:
+        raise UserError("search.frozen.weights, sha256: null; allowed: those of a local file")
+    pretrained = Pretrained(
+        library=settings.library,
+        architecture=settings.architecture,
+        weights=settings.weights,
+        sha256=settings.sha256,
+        image_size=settings.image_size,
+        mean=tuple(settings.mean),
+        std=tuple(settings.std),
+    )
     FrozenCell(pretrained).load_weights()
     return SearchResult.chosen(Genotype(network="frozen", pretrained=pretrained))

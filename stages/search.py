@@ -21,7 +21,7 @@ from tailnas.training.settings import NetworkTraining
 
 
 def run() -> None:
-    args = arguments(__doc__, "method", "seed", inputs=("data", "split", "source", "pretrained"))
+    args = arguments(__doc__, "method", "imbalance_factor", "seed", inputs=("data", "split", "source", "pretrained"))
     with Stage("search", args) as stage:
         method = extension(PACKAGE, args.method, "--method")
         settings = stage.section(f"search.{args.method}", method.Settings)
@@ -48,6 +48,7 @@ def run() -> None:
                 *(DeviceImages.from_part(load(args.source), device) for load in (load_train, load_test))
             ),
             cuda_graph=stage.runtime.cuda_graph,
+            run=(args.method, args.imbalance_factor, args.data.name),
         )
         result = method.search(task, settings)
         with stage.writing() as folder:

@@ -33,6 +33,7 @@ ARGUMENTS = {
     "pretrain": {"seed": "0", "data": SOURCE, "output": PRETRAINED},
     "search": {
         "method": "bbn_hls",
+        "imbalance-factor": "10",
         "seed": "0",
         "data": TARGET,
         "split": SPLIT,

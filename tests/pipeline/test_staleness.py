@@ -28,6 +28,7 @@ def arguments(stage: str, method: str) -> dict[str, str]:
         "pretrain": {"seed": "0", "data": SOURCE},
         "search": {
             "method": method,
+            "imbalance-factor": "10",
             "seed": "0",
             "data": TARGET,
             "split": SPLIT,

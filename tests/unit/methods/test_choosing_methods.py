@@ -133,9 +133,16 @@ def test_a_budget_of_two_branches_is_twice_as_large(make_task):
     assert bbn.details["budget_multiply_adds"] == 2 * darts.details["budget_multiply_adds"]
 
 
-def test_random_follows_its_seed(make_task):
-    results = [search("random", make_task(seed=seed)) for seed in (0, 0, 1)]
-    assert results[0].genotype == results[1].genotype != results[2].genotype
+def test_candidates_follow_seed_method_factor_and_data(make_task, ranking_task):
+    """The same for the same run; a stream of their own for each method, imbalance factor and data set."""
+    run = ("random", "30", "digits")
+    others = [("imb_nas", "30", "digits"), ("random", "10", "digits"), ("random", "30", "glyphs")]
+    tasks = [replace(make_task(), run=own) for own in (run, run, *others)] + [replace(make_task(seed=1), run=run)]
+    drawn = [search("random", task).genotype for task in tasks]
+    assert drawn[0] == drawn[1] and len(set(drawn)) == 5
+    tables = [search("imb_nas", replace(ranking_task("scratch"), run=own), **ranking("scratch")).tables for own in others]
+    ranked = [{row["genotype"] for row in table["candidates"]} for table in tables]
+    assert len(set.union(*ranked)) == sum(map(len, ranked))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What a head adaptation is given and what it gives back.
 
-A file of tailnas/heads offers its `Settings` and `adapt_head(task, settings) -> HeadResult`.
+A file of tailnas/heads offers its `Settings` and `adapt_head(task, settings) -> HeadResult`. One that does not go on from
+the retrained head says so: `HEAD = "new"` where it makes another, `HEAD = "kept"` where it leaves it alone.
 """
 
 from __future__ import annotations
@@ -72,7 +73,12 @@ class HeadTask:
             logits = head(features)
             return F.cross_entropy(logits, labels, weight=weight), logits
 
-        return fit(head, loss, batches, training, self.loop, measure=lambda: self.measure(head))
+        def start_epoch(epoch: int) -> None:
+            drawing.set_epoch(epoch, training.epochs)
+
+        return fit(
+            head, loss, batches, training, self.loop, start_epoch=start_epoch, measure=lambda: self.measure(head)
+        )
 
 
 @dataclass(frozen=True)

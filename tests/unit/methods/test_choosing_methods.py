@@ -140,7 +140,8 @@ def test_candidates_follow_seed_method_factor_and_data(make_task, ranking_task):
     tasks = [replace(make_task(), run=own) for own in (run, run, *others)] + [replace(make_task(seed=1), run=run)]
     drawn = [search("random", task).genotype for task in tasks]
     assert drawn[0] == drawn[1] and len(set(drawn)) == 5
-    tables = [search("imb_nas", replace(ranking_task("scratch"), run=own), **ranking("scratch")).tables for own in others]
+    ranking_tasks = [replace(ranking_task("scratch"), run=own) for own in others]
+    tables = [search("imb_nas", task, **ranking("scratch")).tables for task in ranking_tasks]
     ranked = [{row["genotype"] for row in table["candidates"]} for table in tables]
     assert len(set.union(*ranked)) == sum(map(len, ranked))
 

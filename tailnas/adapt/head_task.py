@@ -1,7 +1,7 @@
 """What a head adaptation is given and what it gives back.
 
-A file of tailnas/heads offers its `Settings` and `adapt_head(task, settings) -> HeadResult`. One that does not go on from
-the retrained head says so: `HEAD = "new"` where it makes another, `HEAD = "kept"` where it leaves it alone.
+A file of tailnas/heads offers its `Settings` and `adapt_head(task, settings) -> HeadResult`. One that does not go on
+from the retrained head says so: `HEAD = "new"` where it makes another, `HEAD = "kept"` where it leaves it alone.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ TARGET, SOURCE, SPLIT, PRETRAINED = (
 )
 RUN = "results/runs/bbn_hls-10-0"
 ARGUMENTS = {
-    "split": {"imbalance-factor": "10", "seed": "0", "data": TARGET, "output": SPLIT},
+    "split": {"imbalance-factor": "10", "seed": "0", "data": TARGET, "source": SOURCE, "output": SPLIT},
     "pretrain": {"seed": "0", "data": SOURCE, "output": PRETRAINED},
     "search": {
         "method": "bbn_hls",
@@ -57,7 +57,7 @@ DATA = ("meta.json", "train_images.npy", "train_labels.npy")
 TEST = ("meta.json", "test_images.npy", "test_labels.npy")
 SPLIT_FILES = (f"{SPLIT}/split.csv", f"{SPLIT}/counts.csv")
 INPUTS = {
-    "split": [f"{TARGET}/{name}" for name in DATA],
+    "split": [*(f"{TARGET}/{name}" for name in (*DATA, "digests.npy")), f"{SOURCE}/digests.npy"],
     "pretrain": [f"{SOURCE}/{name}" for name in {*DATA, *TEST}],
     "search": [*(f"{TARGET}/{name}" for name in DATA), *SPLIT_FILES, f"{PRETRAINED}/supernet.safetensors"],
     "derive": [f"{RUN}/search/found/alphas.npz"],

@@ -24,7 +24,7 @@ def arguments(stage: str, method: str) -> dict[str, str]:
     run = f"results/runs/{method}-10-0"
     return {
         "fetch": {"role": "target"},
-        "split": {"imbalance-factor": "10", "seed": "0", "data": TARGET},
+        "split": {"imbalance-factor": "10", "seed": "0", "data": TARGET, "source": SOURCE},
         "pretrain": {"seed": "0", "data": SOURCE},
         "search": {
             "method": method,

@@ -52,7 +52,7 @@ MethodName = Annotated[str, NameOf("tailnas.methods")]
 
 
 class Study(Section):
-    """What is computed: every method at every imbalance factor with every seed."""
+    """What is computed: every method at every imbalance factor with every seed, retrained with every retrain seed."""
 
     methods: Annotated[list[MethodName], _Entries, AfterValidator(_no_duplicates)] = Field(
         description="Search methods to run; each is a file of tailnas/methods and a section of `search`."
@@ -62,6 +62,10 @@ class Study(Section):
     )
     seeds: Annotated[list[Seed], _Entries, AfterValidator(_no_duplicates)] = Field(
         description="Each seed varies split, pretraining, search, retraining and adaptation together."
+    )
+    retrain_seeds: Annotated[list[Seed], _Entries, AfterValidator(_no_duplicates)] = Field(
+        description="Each retrains and adapts every searched genotype once more, so that the report can tell the noise "
+        "of searches from that of retrainings; 0 goes by the run's own seed."
     )
 
 

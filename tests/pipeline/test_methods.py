@@ -10,7 +10,7 @@ import pytest
 from .conftest import EVERY_METHOD, METHODS
 from .project import Project
 
-RUNS = [f"results/runs/{method}-10-0" for method in METHODS]
+RUNS = [f"results/runs/{method}-10-0-0" for method in METHODS]
 
 
 def test_snakemake_computes_every_method(every_method):

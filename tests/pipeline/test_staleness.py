@@ -21,7 +21,8 @@ TARGET, SOURCE, SPLIT = "data/raw/digits", "data/raw/glyphs", "data/splits/if10-
 
 def arguments(stage: str, method: str) -> dict[str, str]:
     """The command line of a stage of the study, but for its output."""
-    run = f"results/runs/{method}-10-0"
+    search = f"results/runs/{method}-10-0"
+    run = f"{search}-0"
     return {
         "fetch": {"role": "target"},
         "split": {"imbalance-factor": "10", "seed": "0", "data": TARGET, "source": SOURCE},
@@ -35,9 +36,9 @@ def arguments(stage: str, method: str) -> dict[str, str]:
             "source": SOURCE,
             "pretrained": "results/pretrain/seed0",
         },
-        "derive": {"found": f"{run}/search/found"},
-        "retrain": {"seed": "0", "data": TARGET, "split": SPLIT, "genotype": f"{run}/derive"},
-        "adapt": {"seed": "0", "data": TARGET, "split": SPLIT, "retrained": f"{run}/retrain"},
+        "derive": {"found": f"{search}/search/found"},
+        "retrain": {"seed": "0", "retrain-seed": "0", "data": TARGET, "split": SPLIT, "genotype": f"{search}/derive"},
+        "adapt": {"seed": "0", "retrain-seed": "0", "data": TARGET, "split": SPLIT, "retrained": f"{run}/retrain"},
         "evaluate": {"data": TARGET, "split": SPLIT, "retrained": f"{run}/retrain", "adapted": f"{run}/adapt"},
         "report": {"results": "results", "data": TARGET, "splits": "data/splits"},
     }[stage]

@@ -63,7 +63,8 @@ def run() -> None:
                 )
             for name, rows in {"history": result.history, **result.tables}.items():
                 write_history(folder / f"{name}.csv", rows)
-            (folder / "cost.json").write_text(json.dumps(result.cost.to_dict(), indent=1, sort_keys=True) + "\n")
+            cost = {**result.cost.to_dict(), "pretrained": paths}
+            (folder / "cost.json").write_text(json.dumps(cost, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ class Repeated(Section):
         if not self.images:
             return "no image stands there twice"
         return (
-            f"{self.images} image(s) stand there more than once, {self.across_parts} in both training and test part, "
-            f"{self.across_classes} under two classes"
+            f"{self.images} image(s) stand there more than once, {self.across_parts} of them in both training and test "
+            f"part, {self.across_classes} under two classes"
         )
 
 

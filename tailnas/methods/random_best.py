@@ -19,11 +19,12 @@ from tailnas.foundation.settings import Count, Section
 from tailnas.genotype.genotype import Genotype
 from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.search.candidates import RandomCandidates
-from tailnas.search.cost import Cost, candidate_network
+from tailnas.search.cost import Cost
 from tailnas.search.ranking import rank
 from tailnas.search.run import bilevel_cost
 from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.device import autocast
+from tailnas.space.path_costs import candidate_network
 from tailnas.space.supernet import seeded_initialisation
 from tailnas.training.loop import InnerLoop
 from tailnas.training.supervised import fit

@@ -18,8 +18,9 @@ from tailnas.foundation.errors import UserError
 from tailnas.foundation.seeding import seed_for, torch_generator
 from tailnas.genotype.genotype import Genotype
 from tailnas.imbalance.samplers import make_sampler
-from tailnas.search.cost import Cost, PathCosts, path_costs
+from tailnas.search.cost import Cost
 from tailnas.search.settings import Bilevel
+from tailnas.space.path_costs import PathCosts, path_costs
 from tailnas.space.pretrained import supernet
 from tailnas.space.settings import Space
 from tailnas.space.supernet import SuperNet, seeded_initialisation

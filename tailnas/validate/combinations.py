@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tailnas.fetch.source import shared_images
 from tailnas.foundation.errors import short
+from tailnas.foundation.settings import NATURAL
 from tailnas.imbalance.settings import ConstantRatio
 from tailnas.retrain.loss import Loss, loss_class
 from tailnas.retrain.reweighting import deferred
@@ -64,11 +65,11 @@ def _data(params: Params) -> Iterator[str]:
         yield f"data.target.name: {name!r} is also data.source.name; allowed: two different names"
     if shared := shared_images(target, source):
         yield f"data.target.{shared} as data.source; allowed: source and target that share no image"
-    if params.split.profile == "natural" and len(params.study.imbalance_factors) > 1:
-        yield (
-            f"study.imbalance_factors: {short(params.study.imbalance_factors)} with split.profile 'natural'; "
-            "allowed: one entry, since the data keeps its own"
-        )
+    factors, natural = params.study.imbalance_factors, params.split.profile == NATURAL
+    if (NATURAL in factors) != natural or (natural and len(factors) > 1):
+        allowed = f"[{NATURAL}], since the data keeps its own" if natural else "numbers"
+        profile = f"split.profile {params.split.profile!r}"
+        yield f"study.imbalance_factors: {short(factors)} with {profile}; allowed: {allowed}"
 
 
 def _trainings(params: Params) -> Iterator[str]:

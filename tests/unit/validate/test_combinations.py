@@ -19,7 +19,11 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
         ({"data.target.name": "glyphs"}, "data.target.name: 'glyphs' is also data.source.name; allowed: two different"),
         (
             {"split.profile": "natural", "study.imbalance_factors": [10, 30]},
-            "study.imbalance_factors: [10, 30] with split.profile 'natural'; allowed: one entry",
+            "study.imbalance_factors: [10, 30] with split.profile 'natural'; allowed: [natural], since the data keeps",
+        ),
+        (
+            {"study.imbalance_factors": [10, "natural"]},
+            "study.imbalance_factors: [10, \"natural\"] with split.profile 'exp'; allowed: numbers",
         ),
         *[
             ({"runtime.device": "cpu", f"{stage}.training.precision": "bf16"}, f"{stage}.training.precision: {BF16}")
@@ -116,7 +120,7 @@ def test_a_combination_is_one_line(complaints, changes, said):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"split.profile": "natural"},
+        {"split.profile": "natural", "study.imbalance_factors": ["natural"]},
         {"search.bilevel.freeze_backbone": True},
         {"runtime.device": "cuda", "search.training.precision": "bf16"},
         {"study.methods": ["imb_nas"], **SCRATCH},

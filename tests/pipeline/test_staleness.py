@@ -71,7 +71,7 @@ NOT_READ = {
     # `search` lists one set of parameters for all methods; those that read nothing of it take a second to run again.
     **{
         f"search@{method}": {"search.training", "search.bilevel", "space"}
-        for method in ("random", "darts_v2", "resnet32")
+        for method in ("random", "darts_v2", "given", "resnet32")
     },
     "search@imb_nas": {"search.bilevel", "search.training.crop_padding", "search.training.flip"},
     "search@random_best": {"search.bilevel"},

@@ -146,6 +146,15 @@ def test_candidates_follow_seed_method_factor_and_data(make_task, ranking_task):
     assert len(set.union(*ranked)) == sum(map(len, ranked))
 
 
+def test_given_genotypes_are_taken_as_they_stand_one_for_each_seed(make_task):
+    """Edges keep their order, on which initial weights depend: a table's run comes back bit by bit."""
+    lines = [DARTS_V2.to_line(), Genotype(network="resnet32").to_line()]
+    assert DARTS_V2.in_order() != DARTS_V2
+    found = [search("given", make_task(seed=seed), genotypes=lines) for seed in (0, 1, 2)]
+    assert [result.genotype for result in found] == [DARTS_V2, Genotype(network="resnet32"), DARTS_V2]
+    assert found[0].history == [{"epoch": 0, "genotype": lines[0]}] and not any(found[0].cost.to_dict().values())
+
+
 @pytest.mark.parametrize(
     ("name", "chosen"), [("random", None), ("darts_v2", DARTS_V2), ("resnet32", Genotype(network="resnet32"))]
 )

@@ -50,7 +50,7 @@ class Target:
         """As many images of every class."""
         return self._split("exp", 1.0, per_class, seed)
 
-    def _split(self, profile: str, factor: float, n_max: int | None, seed: int) -> Split:
+    def _split(self, profile: str, factor: float | str, n_max: int | None, seed: int) -> Split:
         order = self.params.split.class_order
         return long_tailed_split(self.data.train_labels, self.classes, factor, profile, order, n_max, seed)
 

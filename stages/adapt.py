@@ -5,6 +5,7 @@ from tailnas.adapt.settings import ADAPT
 from tailnas.batches.device_images import DeviceImages
 from tailnas.data.dataset import load_train
 from tailnas.data.split_file import HALVES, read_split
+from tailnas.foundation.seeding import retraining_seed
 from tailnas.foundation.stage import Stage, arguments, main
 from tailnas.retrain.settings import Retrain
 from tailnas.space.device import prepare
@@ -14,7 +15,7 @@ from tailnas.training.loop import Loop
 
 
 def run() -> None:
-    args = arguments(__doc__, "seed", inputs=("data", "split", "retrained"))
+    args = arguments(__doc__, "seed", "retrain_seed", inputs=("data", "split", "retrained"))
     with Stage("adapt", args) as stage:
         chosen, retraining = stage.chosen("adapt", ADAPT), stage.section("retrain", Retrain)
         device = prepare(stage.runtime.device, stage.runtime.threads)
@@ -23,7 +24,7 @@ def run() -> None:
         data = DeviceImages.from_part(train, device, split.indices)
         weight_half, architecture_half = (DeviceImages.from_part(train, device, split.half(half)) for half in HALVES)
         network = load_model(args.retrained / "model.safetensors", train.classes).to(device)
-        seed, progress = int(args.seed), stage.runtime.progress
+        seed, progress = retraining_seed(int(args.seed), int(args.retrain_seed)), stage.runtime.progress
         loop = Loop(f"adapt {stage.run}", stage.checkpoint, stage.logs, progress)
         choosing = Loop(f"retrain {stage.run} on the weight half", stage.checkpoint, stage.logs, progress)
         chooser = halves_chooser(retraining, network, weight_half, architecture_half, seed, choosing)

@@ -12,7 +12,7 @@ def run() -> None:
         size, channels = stage.section("data.image_size", int), stage.section("data.channels", int)
         dataset = source.module.load(source.settings, size, channels)
         with stage.writing() as folder:
-            save(dataset, folder)
+            print(f"fetch {dataset.name}: {save(dataset, folder)}", flush=True)
 
 
 if __name__ == "__main__":

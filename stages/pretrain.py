@@ -1,9 +1,11 @@
 """Pretrain the super-network on the balanced source, as a mixture and, if a search ranks paths, then path by path."""
 
+import json
+
 from tailnas.batches.device_images import DeviceImages
 from tailnas.data.dataset import load_test, load_train
 from tailnas.foundation.stage import Stage, arguments, main
-from tailnas.pretrain.pretraining import pretrain, train_paths
+from tailnas.pretrain.pretraining import at_chance, pretrain, pretraining_cost, train_paths
 from tailnas.pretrain.settings import Pretrain
 from tailnas.space.device import prepare
 from tailnas.space.pretrained import FILES, HISTORIES, Paths, supernet_config
@@ -30,10 +32,15 @@ def run() -> None:
         if settings.single_path is not None:
             part = loop.part("single-path")
             trained["single"] = train_paths(training, settings.single_path, mixture[0], train, held_out, seed, part)
+        for paths, (_, history) in trained.items():
+            if line := at_chance(history):
+                print(f"pretrain {stage.run}: {paths}: {line}", flush=True)
         with stage.writing() as folder:
             for paths, (network, history) in trained.items():
                 save_weights(folder / FILES[paths], network.state_dict(), supernet_config(network) | {"paths": paths})
                 write_history(folder / HISTORIES[paths], history)
+            cost = pretraining_cost(training, settings.single_path, space, mixture[0], train, seed)
+            (folder / "cost.json").write_text(json.dumps(cost, indent=1) + "\n")
 
 
 if __name__ == "__main__":

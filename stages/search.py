@@ -21,7 +21,7 @@ from tailnas.training.settings import NetworkTraining
 
 
 def run() -> None:
-    args = arguments(__doc__, "method", "seed", inputs=("data", "split", "source", "pretrained"))
+    args = arguments(__doc__, "method", "imbalance_factor", "seed", inputs=("data", "split", "source", "pretrained"))
     with Stage("search", args) as stage:
         method = extension(PACKAGE, args.method, "--method")
         settings = stage.section(f"search.{args.method}", method.Settings)
@@ -48,6 +48,7 @@ def run() -> None:
                 *(DeviceImages.from_part(load(args.source), device) for load in (load_train, load_test))
             ),
             cuda_graph=stage.runtime.cuda_graph,
+            run=(args.method, args.imbalance_factor, args.data.name),
         )
         result = method.search(task, settings)
         with stage.writing() as folder:
@@ -62,7 +63,8 @@ def run() -> None:
                 )
             for name, rows in {"history": result.history, **result.tables}.items():
                 write_history(folder / f"{name}.csv", rows)
-            (folder / "cost.json").write_text(json.dumps(result.cost.to_dict(), indent=1, sort_keys=True) + "\n")
+            cost = {**result.cost.to_dict(), "pretrained": paths}
+            (folder / "cost.json").write_text(json.dumps(cost, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from tailnas.foundation.stage import main
+from tailnas.validate.combinations import warnings
 from tailnas.validate.feasible import require_feasible
 from tailnas.validate.parameters import load_params
 
@@ -12,7 +13,10 @@ OUTPUT = Path("data/params.ok")
 
 
 def run() -> None:
-    require_feasible(load_params())
+    params = load_params()
+    require_feasible(params)
+    for line in warnings(params):
+        print(f"params.yaml: warning: {line}", flush=True)
     if sys.argv[1:] == ["--check"]:
         return
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)

@@ -28,9 +28,9 @@ from workflow.jobs import STAMPS, Job, jobs
 from workflow.session import exclusive
 
 NAMES = {
-    "data/splits": r"if[0-9.e+]+-seed[0-9]+",
+    "data/splits": r"if([0-9.e+]+|natural)-seed[0-9]+",
     "results/pretrain": r"seed[0-9]+",
-    "results/runs": r"[a-z0-9_]+-(if)?[0-9.e+]+-(seed)?[0-9]+",
+    "results/runs": r"[a-z0-9_]+-(if)?([0-9.e+]+|natural)-(seed)?[0-9]+(-[0-9]+)?",
 }
 """Folders whose entries each belong to one split, seed or run, and the names that stages give there."""
 

@@ -1,7 +1,8 @@
 """What a head adaptation is given and what it gives back.
 
 A file of tailnas/heads offers its `Settings` and `adapt_head(task, settings) -> HeadResult`. One that changes more than
-the head also has `prepare(network, data, seed, settings)`, called before the features are computed.
+the head also has `prepare(network, data, seed, settings)`, called before the features are computed. One that does not
+go on from the retrained head says so: `HEAD = "new"` where it makes another, `HEAD = "kept"` where it leaves it alone.
 """
 
 from __future__ import annotations
@@ -83,7 +84,19 @@ class HeadTask:
             logits = head(features)
             return criterion(logits, labels, weight=weight), logits
 
-        return fit(head, loss, batches, training, self.loop, after_step=after_step, measure=lambda: self.measure(head))
+        def start_epoch(epoch: int) -> None:
+            drawing.set_epoch(epoch, training.epochs)
+
+        return fit(
+            head,
+            loss,
+            batches,
+            training,
+            self.loop,
+            start_epoch=start_epoch,
+            after_step=after_step,
+            measure=lambda: self.measure(head),
+        )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tailnas.data.npy import read_npy, write_npy
+from tailnas.data.repeated import DIGESTS_FILE, Repeated, count_repeated, image_digests
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import Count, Section, first_mistake
 
@@ -53,7 +54,7 @@ class Dataset:
 
 
 class Meta(Section):
-    """What meta.json says: names, image shape and the training images of each class."""
+    """What meta.json says: names, image shape, training images of each class, and images that stand more than once."""
 
     name: str
     kind: str
@@ -61,15 +62,23 @@ class Meta(Section):
     image_size: Count
     channels: Count
     train_counts: tuple[int, ...]
+    repeated: Repeated
 
 
-def save(dataset: Dataset, folder: Path) -> None:
-    """Write the four arrays and meta.json; the bytes depend on the content alone."""
+def save(dataset: Dataset, folder: Path) -> Repeated:
+    """Write the four arrays, digests of all images and meta.json; the bytes depend on the content alone.
+
+    Returns how many images stand more than once.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_npy(folder / "train_images.npy", dataset.train_images)
     write_npy(folder / "train_labels.npy", dataset.train_labels)
     write_npy(folder / "test_images.npy", dataset.test_images)
     write_npy(folder / "test_labels.npy", dataset.test_labels)
+    digests = np.concatenate([image_digests(part.images) for part in (dataset.train, dataset.test)])
+    write_npy(folder / DIGESTS_FILE, digests)
+    labels = np.concatenate([dataset.train_labels, dataset.test_labels])
+    repeated, _ = count_repeated(digests, labels, len(dataset.train_labels))
     _, channels, image_size, _ = dataset.train_images.shape
     meta = Meta(
         name=dataset.name,
@@ -78,9 +87,11 @@ def save(dataset: Dataset, folder: Path) -> None:
         image_size=image_size,
         channels=channels,
         train_counts=tuple(dataset.train.counts.tolist()),
+        repeated=repeated,
     )
     text = json.dumps(meta.model_dump(), indent=1, ensure_ascii=False) + "\n"
     (folder / META_FILE).write_text(text, encoding="utf-8")
+    return repeated
 
 
 def load_train(folder: Path) -> Part:

@@ -20,11 +20,16 @@ from tailnas.space.network import Network
 
 @dataclass(frozen=True)
 class Measurement:
-    """metrics: what metrics.json holds. recall: (K,) of each network. confusion: int64 (K, K), rows the true class."""
+    """metrics: what metrics.json holds. recall: (K,) of each network. confusion: int64 (K, K), rows the true class.
+
+    gained, lost: int64 (K,), test images that the last network gets right and the first wrong, and the other way round.
+    """
 
     metrics: dict[str, Any]
     recall: dict[str, NDArray[np.float64]]
     confusion: dict[str, NDArray[np.int64]]
+    gained: NDArray[np.int64]
+    lost: NDArray[np.int64]
 
 
 def evaluate(
@@ -35,13 +40,14 @@ def evaluate(
     counts: (K,) training images of each class, which define the shot groups. bins: of the calibration error.
     """
     metrics: dict[str, Any] = {}
-    recall, confusion = {}, {}
+    recall, confusion, right = {}, {}, []
     for name, network in networks.items():
         probabilities = predict(network, test.images, batch_size)
         predictions = probabilities.argmax(axis=1)
         metrics[name] = evaluate_predictions(probabilities, test.labels, counts, bins)
         confusion[name] = confusion_counts(test.labels, predictions, len(test.classes))
         recall[name] = per_class_recall(confusion[name])
+        right.append(predictions == test.labels)
     network = next(iter(networks.values()))
     metrics |= {
         "groups": asdict(shot_groups(counts)),
@@ -49,7 +55,11 @@ def evaluate(
         "multiply_adds": multiply_adds(network, network.in_channels, test.images.shape[-1]),
         "test_images": len(test.labels),
     }
-    return Measurement(metrics, recall, confusion)
+    gained, lost = (
+        np.bincount(test.labels[now & ~before], minlength=len(test.classes))
+        for before, now in ((right[0], right[-1]), (right[-1], right[0]))
+    )
+    return Measurement(metrics, recall, confusion, gained, lost)
 
 
 def predict(network: Network, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float64]:
@@ -60,11 +70,11 @@ def predict(network: Network, images: NDArray[np.uint8], batch_size: int) -> NDA
 
 
 def write_per_class(path: Path, measured: Measurement, classes: Sequence[str], counts: Sequence[int]) -> None:
-    """class, name, count (training images), recall_retrained, recall_adapted."""
-    columns = ["class", "name", "count", *(f"recall_{name}" for name in measured.recall)]
-    recalls = zip(*(values.tolist() for values in measured.recall.values()), strict=True)
-    rows = zip(range(len(classes)), classes, counts, recalls, strict=True)
-    _write(path, columns, ([index, name, count, *recall] for index, name, count, recall in rows))
+    """class, name, count (training images), recall_retrained, recall_adapted, gained and lost (test images)."""
+    columns = ["class", "name", "count", *(f"recall_{name}" for name in measured.recall), "gained", "lost"]
+    values = [*measured.recall.values(), measured.gained, measured.lost]
+    rows = zip(range(len(classes)), classes, counts, *(column.tolist() for column in values), strict=True)
+    _write(path, columns, rows)
 
 
 def write_confusion(path: Path, measured: Measurement) -> None:

@@ -41,9 +41,14 @@ def subfolders(folder: Path, key: str) -> list[Path]:
 
 
 def listed(names: list[str]) -> str:
-    """Up to ten names, and how many more there are."""
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(map(repr, names[:NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")
+    """Up to ten names in quotes, and how many more there are."""
+    return first([repr(name) for name in names])
+
+
+def first(texts: list[str]) -> str:
+    """Up to ten texts, and how many more there are."""
+    more = len(texts) - NAMED_AT_MOST
+    return ", ".join(texts[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def require_distinct(files: list[Path], key: str) -> None:

@@ -20,6 +20,11 @@ def seed_for(seed: int, *purpose: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
+def retraining_seed(seed: int, retrain_seed: int) -> int:
+    """The seed of a genotype's retraining and head adaptation: the run's own `seed` where `retrain_seed` is 0."""
+    return seed if retrain_seed == 0 else seed_for(seed, "retraining", retrain_seed)
+
+
 def torch_generator(seed: int, *purpose: str | int) -> torch.Generator:
     """A CPU generator for one purpose; draws are made on the CPU so that every device sees the same ones."""
     import torch

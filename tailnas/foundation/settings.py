@@ -46,22 +46,29 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Precision = Literal["float32", "tf32", "bf16"]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 _FACTOR_BOUNDS = Field(ge=1, le=1_000_000)
-ImbalanceFactor = Annotated[int, _FACTOR_BOUNDS] | Annotated[float, _FACTOR_BOUNDS]
+NATURAL = "natural"
+"""Stands in the place of an imbalance factor where the data keeps its own."""
+ImbalanceFactor = Annotated[int, _FACTOR_BOUNDS] | Annotated[float, _FACTOR_BOUNDS] | Literal["natural"]
 _Entries = Field(min_length=1, json_schema_extra={"uniqueItems": True})
 MethodName = Annotated[str, NameOf("tailnas.methods")]
 
 
 class Study(Section):
-    """What is computed: every method at every imbalance factor with every seed."""
+    """What is computed: every method at every imbalance factor with every seed, retrained with every retrain seed."""
 
     methods: Annotated[list[MethodName], _Entries, AfterValidator(_no_duplicates)] = Field(
         description="Search methods to run; each is a file of tailnas/methods and a section of `search`."
     )
     imbalance_factors: Annotated[list[ImbalanceFactor], _Entries, AfterValidator(_no_duplicates)] = Field(
-        description="Largest class size over smallest class size of the training data."
+        description="Largest class size over smallest class size of the training data; natural, alone, with "
+        "split.profile natural."
     )
     seeds: Annotated[list[Seed], _Entries, AfterValidator(_no_duplicates)] = Field(
         description="Each seed varies split, pretraining, search, retraining and adaptation together."
+    )
+    retrain_seeds: Annotated[list[Seed], _Entries, AfterValidator(_no_duplicates)] = Field(
+        description="Each retrains and adapts every searched genotype once more, so that the report can tell the noise "
+        "of searches from that of retrainings; 0 goes by the run's own seed."
     )
 
 

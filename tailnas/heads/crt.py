@@ -9,6 +9,8 @@ from tailnas.foundation.settings import Section
 from tailnas.space.supernet import seeded_initialisation
 from tailnas.training.settings import Training
 
+HEAD = "new"
+
 
 class Settings(Section):
     """A new head, trained on class-balanced batches."""

@@ -3,6 +3,8 @@
 from tailnas.adapt.head_task import HeadResult, HeadTask
 from tailnas.foundation.settings import Section
 
+HEAD = "kept"
+
 
 class Settings(Section):
     """The head stays as it is."""

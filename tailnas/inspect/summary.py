@@ -139,6 +139,8 @@ class Summary:
         channels = 1 if set(self.whole["mode"]) <= {"1", "L", "LA", "I", "I;16", "F"} else 3
         name = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.root.resolve().name).strip("-_") or "mine"
         return (
+            f"study:\n"
+            f"  imbalance_factors: [natural]\n"
             f"data:\n"
             f"  image_size: {size}\n"
             f"  channels: {channels}\n"

@@ -71,7 +71,7 @@ def search(task: SearchTask, settings: Settings) -> SearchResult:
         scorer, adapted, cost = source_scorer(task, settings)
     else:
         scorer, adapted, cost = target_scorer(task, settings, settings.adaptation)
-    candidates = make_candidates(settings.candidates, torch_generator(task.seed, "search", "candidates"))
+    candidates = make_candidates(settings.candidates, task.candidate_draws())
     best, table = rank(candidates, settings.candidates.count, scorer, task.loop.part("ranking"))
     multiply_adds = task.path_costs
     passes = sum(multiply_adds(Genotype.from_json(str(row["genotype"]))) for row in table)

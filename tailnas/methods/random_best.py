@@ -14,16 +14,17 @@ from pydantic import Field
 from torch import Tensor
 
 from tailnas.batches.batches import sequential_batches
-from tailnas.foundation.seeding import seed_for, torch_generator
+from tailnas.foundation.seeding import seed_for
 from tailnas.foundation.settings import Count, Section
 from tailnas.genotype.genotype import Genotype
 from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.search.candidates import RandomCandidates
-from tailnas.search.cost import Cost, candidate_network
+from tailnas.search.cost import Cost
 from tailnas.search.ranking import rank
 from tailnas.search.run import bilevel_cost
 from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.device import autocast
+from tailnas.space.path_costs import candidate_network
 from tailnas.space.supernet import seeded_initialisation
 from tailnas.training.loop import InnerLoop
 from tailnas.training.supervised import fit
@@ -43,7 +44,7 @@ def search(task: SearchTask, settings: Settings) -> SearchResult:
     steps = settings.epochs * task.batches("weight", ["instance"])[0].steps_per_epoch
     spent = affordable(task, settings, budget)
     best, table = rank(
-        RandomCandidates(_generator(task)),
+        RandomCandidates(task.candidate_draws()),
         len(spent),
         lambda genotype, index, step_done: trained_score(task, settings, genotype, index, step_done),
         task.loop,
@@ -68,7 +69,7 @@ def affordable(task: SearchTask, settings: Settings, budget: int) -> list[int]:
     One at least: a search without a candidate chooses nothing.
     """
     multiply_adds, images = task.path_costs, sum(candidate_images(task, settings))
-    candidates, spent = RandomCandidates(_generator(task)), list[int]()
+    candidates, spent = RandomCandidates(task.candidate_draws()), list[int]()
     while True:
         genotype = candidates.propose()
         candidates.tell(genotype, 0.0)
@@ -117,7 +118,3 @@ def trained_score(
         "balanced_accuracy": balanced_accuracy(task.architecture_half.labels, predictions, task.num_classes),
         "parameters": sum(weight.numel() for weight in network.parameters()),
     }
-
-
-def _generator(task: SearchTask) -> torch.Generator:
-    return torch_generator(task.seed, "search", "candidates")

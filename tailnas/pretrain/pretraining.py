@@ -7,10 +7,11 @@ Paths start from the mixture's weights (a reading): from random ones they learn 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor
 
 from tailnas.batches.augmentation import Augmentation
@@ -21,6 +22,8 @@ from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.imbalance.samplers import make_sampler
 from tailnas.pretrain.settings import SinglePath
 from tailnas.space.device import autocast
+from tailnas.space.multiply_adds import multiply_adds
+from tailnas.space.path_costs import path_costs
 from tailnas.space.pretrained import supernet
 from tailnas.space.random_genotype import random_genotype
 from tailnas.space.settings import Space
@@ -48,7 +51,8 @@ def pretrain(
 ) -> tuple[SuperNet, list[Row]]:
     """Train the mixture on `train` for `settings.epochs` epochs.
 
-    Returns the super-network and one row per epoch, with the balanced accuracy on the source's `held_out` images.
+    Returns the super-network and one row per epoch, with the balanced accuracy on the source's `held_out` images and
+    what guessing reaches there.
     """
     normalisation = Normalisation.of(train.images)
     with seeded_initialisation(seed_for(seed, "pretrain", "network")):
@@ -66,6 +70,7 @@ def pretrain(
         predictions = torch.cat([network(images).argmax(1) for images, _ in held])
         return balanced_accuracy(held_out.labels, predictions, network.num_classes)
 
+    chance = guessing(len(held_out), num_classes)
     batches = _batches(settings, train, normalisation, num_classes, seed)
     history = fit(
         network,
@@ -74,7 +79,7 @@ def pretrain(
         settings,
         loop,
         gradient_clip=settings.gradient_clip,
-        measure=lambda: {"balanced_accuracy": measure()},
+        measure=lambda: {"balanced_accuracy": measure(), "guessing": chance},
     )
     return network, history
 
@@ -97,6 +102,7 @@ def train_paths(
     network = copy.deepcopy(mixture)
     normalisation = Normalisation.of(train.images)
     path = torch_generator(seed, "pretrain", "path")
+    chance = guessing(len(held_out), mixture.num_classes)
     measure = _measure_paths(settings, network, train, held_out, normalisation, seed)
     history = fit(
         network,
@@ -106,9 +112,52 @@ def train_paths(
         loop,
         gradient_clip=settings.gradient_clip,
         parts={"path": GeneratorState(path)},
-        measure=lambda: {"balanced_accuracy": measure()},
+        measure=lambda: {"balanced_accuracy": measure(), "guessing": chance},
     )
     return network, history
+
+
+def guessing(images: int, classes: int) -> float:
+    """The accuracy on `images` that guessing among `classes` exceeds in 5 % of cases: 1/K and the luck on top."""
+    return float(stats.binom.ppf(0.95, images, 1 / classes)) / images
+
+
+def at_chance(history: Sequence[Row]) -> str | None:
+    """What to say of a super-network that knows no more than guessing does; None where it knows more."""
+    known, chance = float(history[-1]["balanced_accuracy"]), float(history[-1]["guessing"])
+    if known > chance:
+        return None
+    return (
+        f"it knows {100 * known:.1f} % of the held-out images, no more than guessing reaches ({100 * chance:.1f} %): "
+        "searches that start from it start from next to nothing; raise pretrain's epochs or learning rate"
+    )
+
+
+def pretraining_cost(
+    settings: NetworkTraining,
+    single_path: SinglePath | None,
+    space: Space,
+    mixture: SuperNet,
+    train: DeviceImages,
+    seed: int,
+) -> dict[str, int | None]:
+    """Multiply-adds of the forward passes of training until the `mixture`, and until the `single` paths, or None.
+
+    The paths start from the mixture, so that its cost is in theirs.
+    """
+    batches = _batches(settings, train, Normalisation.of(train.images), mixture.num_classes, seed)
+    shape = train.images.shape
+    images = batches.steps_per_epoch * batches.batch_size
+    cost = settings.epochs * images * multiply_adds(mixture, shape[1], shape[-1])
+    if single_path is None:
+        return {"mixture": cost, "single": None}
+    again, of_path = (
+        torch_generator(seed, "pretrain", "path"),
+        path_costs(space, mixture.num_classes, shape[1], shape[-1]),
+    )
+    steps = single_path.epochs * batches.steps_per_epoch
+    paths = sum(of_path(random_genotype(again)) for _ in range(steps))
+    return {"mixture": cost, "single": cost + batches.batch_size * paths}
 
 
 def _batches(

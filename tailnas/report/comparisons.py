@@ -8,9 +8,10 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from tailnas.report.runs import MODELS, Results
+from tailnas.foundation.settings import NATURAL
+from tailnas.report.runs import MODELS, Factor, Results
 from tailnas.report.statistics import LEVEL, Spread, holm, sign_flip_test, smallest_detectable_difference, spread
-from tailnas.report.summary import metric_values
+from tailnas.report.summary import seed_values
 
 BASELINES = ("darts", "random")
 COMPARED_METRICS = ("top1", "few")
@@ -25,10 +26,11 @@ class Comparison:
     """`method` minus `baseline` in `metric` (fractions) of one model at one imbalance factor, paired over seeds.
 
     p_value: of the sign-flip test; adjusted_p: by Holm over the methods compared with this baseline in this metric,
-    model and factor; detectable: the smallest difference found with 80 % power. All are None for a single seed.
+    model and factor; detectable: the smallest difference found with 80 % power. All are None for a single seed, and
+    detectable where the differences are all alike. A seed's value is the mean over its retrainings.
     """
 
-    factor: int | float
+    factor: Factor
     metric: str
     model: str
     baseline: str
@@ -43,14 +45,14 @@ class Comparison:
         return self.adjusted_p is not None and self.adjusted_p < LEVEL
 
 
-def compare_methods(results: Results, factor: int | float) -> list[Comparison]:
+def compare_methods(results: Results, factor: Factor) -> list[Comparison]:
     """Every method against `darts` and against `random`, where the study has them, at one imbalance factor."""
     families = product(COMPARED_METRICS, MODELS, [name for name in BASELINES if name in results.methods])
     return [row for family in families for row in _family(results, factor, *family)]
 
 
-def _family(results: Results, factor: int | float, metric: str, model: str, baseline: str) -> list[Comparison]:
-    values = {method: metric_values(results.of(method, factor), model, metric) for method in results.methods}
+def _family(results: Results, factor: Factor, metric: str, model: str, baseline: str) -> list[Comparison]:
+    values = {method: seed_values(results.of(method, factor), model, metric) for method in results.methods}
     reference = values.pop(baseline)
     if reference is None:
         return []
@@ -59,7 +61,10 @@ def _family(results: Results, factor: int | float, metric: str, model: str, base
     if len(reference) == 1:
         return family
     p_values = [sign_flip_test(tuple(differences)) for differences in pairs.values()]
-    detectable = [smallest_detectable_difference(row.difference.sd or 0.0, len(reference)) for row in family]
+    detectable = [
+        smallest_detectable_difference(row.difference.sd, len(reference)) if row.difference.sd else None
+        for row in family
+    ]
     tested = zip(family, p_values, holm(p_values), detectable, strict=True)
     return [replace(row, p_value=p, adjusted_p=adjusted, detectable=least) for row, p, adjusted, least in tested]
 
@@ -76,11 +81,15 @@ def comparisons_frame(results: Results) -> pd.DataFrame:
 
 
 def comparisons_table(frame: pd.DataFrame) -> str:
-    """Top-1 differences for the terminal, of what `comparisons_frame` gives or its CSV; ASCII, empty for one seed."""
+    """Top-1 differences for the terminal, of what `comparisons_frame` gives or its CSV; ASCII, empty for one seed.
+
+    `nan` stands where differences that are all alike leave an interval unknown.
+    """
     shown = frame[(frame["metric"] == "top1") & (frame["seeds"] > 1)]
     lines = []
     for (factor, model), rows in shown.groupby(["imbalance_factor", "model"], sort=False):
-        lines += ["", f"Imbalance factor {factor}, top-1 {model}, points, paired by seed [95 % t interval]"]
+        title = "The data's own imbalance factor" if factor == NATURAL else f"Imbalance factor {factor}"
+        lines += ["", f"{title}, top-1 {model}, points, paired by seed [95 % t interval]"]
         for row in rows.itertuples():
             lines.append(
                 f"{row.method:>15} - {row.baseline:<6} {row.difference:+5.1f} [{row.low:+5.1f}, {row.high:+5.1f}]"

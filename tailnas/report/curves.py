@@ -15,7 +15,7 @@ from tailnas.derive.palette import COMPONENT_TITLES, INK, MUTED
 from tailnas.genotype.genotype import MOVEMENT_OF_NOISE
 from tailnas.genotype.primitives import PRIMITIVES
 from tailnas.report.palette import COMPONENT_COLOURS, method_style
-from tailnas.report.runs import Results, Run
+from tailnas.report.runs import Factor, Results, Run
 from tailnas.report.svg import PAGE_WIDTH
 
 _RATES = {
@@ -30,7 +30,7 @@ _LOSSES = {
 }
 
 
-def losses(results: Results, factor: int | float) -> Figure:
+def losses(results: Results, factor: Factor) -> Figure:
     """Loss (above) and accuracy (below) of every stage over its epochs, one colour per method."""
     stages: list[tuple[str, str, str, Callable[[Run], pd.DataFrame] | None]] = [
         ("Search", "balanced_accuracy", "on the architecture half: seen by the alphas", lambda run: run.search),
@@ -45,10 +45,11 @@ def losses(results: Results, factor: int | float) -> Figure:
         for row, (name, scale) in enumerate((("loss", 1.0), (accuracy, 100.0))):
             axes = grid[row, column]
             if history is None:
-                draw_seeds(axes, [results.pretrain[seed] for seed in results.seeds], name, scale, color=INK)
+                draw_seeds(axes, [results.pretrain[seed].history for seed in results.seeds], name, scale, color=INK)
             else:
                 for position, method in enumerate(results.methods):
-                    frames = [history(run) for run in results.of(method, factor)]
+                    shown = results.of(method, factor) if title != "Search" else results.searches_of(method, factor)
+                    frames = [history(run) for run in shown]
                     draw_method(axes, frames, name, position, scale)
             if row == 0:
                 _from_zero(axes)
@@ -62,7 +63,7 @@ def losses(results: Results, factor: int | float) -> Figure:
     return figure
 
 
-def schedules(results: Results, factor: int | float) -> Figure | None:
+def schedules(results: Results, factor: Factor) -> Figure | None:
     """Mixing ratio, learning rates and branch losses of the first seed's searches; None without search.
 
     Learning rates of the weights, of each method's architecture components, then mixed, instance-branch and
@@ -101,7 +102,7 @@ def schedules(results: Results, factor: int | float) -> Figure | None:
     return figure
 
 
-def sweep(results: Results, factor: int | float) -> Figure | None:
+def sweep(results: Results, factor: Factor) -> Figure | None:
     """Balanced accuracy of each two-branch search against the mixing ratio at inference; None without such a search."""
     methods = [method for method in results.methods if results.of(method, factor)[0].sweep is not None]
     if not methods:
@@ -109,7 +110,8 @@ def sweep(results: Results, factor: int | float) -> Figure | None:
     figure = Figure(figsize=(PAGE_WIDTH, 2.8))
     axes = figure.subplots()
     for method in methods:
-        frames = [run.sweep.set_index("mixing_ratio") for run in results.of(method, factor) if run.sweep is not None]
+        shown = [run.sweep for run in results.searches_of(method, factor) if run.sweep is not None]
+        frames = [sweep.set_index("mixing_ratio") for sweep in shown]
         colour, dashes = method_style(results.methods.index(method))
         table = 100 * pd.concat([frame["balanced_accuracy"] for frame in frames], axis=1)
         if len(frames) > 1:
@@ -131,9 +133,9 @@ def _components(axes: Axes, history: pd.DataFrame, columns: dict[str, tuple[str,
         axes.legend(loc="best", fontsize=7.5)
 
 
-def collapse(results: Results, factor: int | float) -> Figure | None:
+def collapse(results: Results, factor: Factor) -> Figure | None:
     """Skip share, movement of the softmax weights, and each component's entropy; None without search."""
-    searched = [run for run in results.of(factor=factor) if run.searched]
+    searched = [run for run in results.searches_of(factor=factor) if run.searched]
     if not searched:
         return None
     components = [name for name in COMPONENT_TITLES if any(f"entropy_{name}" in run.search for run in searched)]

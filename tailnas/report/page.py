@@ -21,12 +21,13 @@ from tailnas.report.comparisons import compare_methods, comparisons_frame
 from tailnas.report.figures import size_order
 from tailnas.report.findings.chapters import chapters
 from tailnas.report.plots import confusion_frame, per_class_frame, search_frame
-from tailnas.report.runs import MODELS, Results, Run, read_results
+from tailnas.report.runs import MODELS, Factor, Results, Run, read_results
 from tailnas.report.summary import METRIC_TITLES, mean_metric, study_metrics, summary_frame
 from tailnas.report.svg import inline_svg, report_style
 from tailnas.report.tables import FILTERS, balanced_test, mean_rows, metric_columns, run_rows
+from tailnas.report.variance import spreads, variance_frame
 
-CARDS = ("top1", "many", "medium", "few")
+CARDS = ("top1", "few")
 MATRICES_PER_FIGURE = 3
 OPEN_RUNS = 4
 """Runs up to which their details stand open."""
@@ -43,7 +44,8 @@ def build_report(results: Path, raw: Path, splits: Path, study: Study, output: P
         raw: folder of the target data set (its test files are not opened).
         splits: folder with `if<factor>-seed<seed>/counts.csv`.
         study: what was run; runs that lie on disk but are not in it do not appear.
-        output: gets index.html, summary.csv, comparisons.csv, metrics.json and plots/*.csv, functions of the inputs.
+        output: gets index.html, summary.csv, comparisons.csv, variance.csv, metrics.json and plots/*.csv, functions of
+            the inputs.
 
     Raises:
         UserError: an input file is missing or damaged; nothing has been written then.
@@ -66,6 +68,7 @@ def build_report(results: Path, raw: Path, splits: Path, study: Study, output: P
     for path, frame in (
         (output / "summary.csv", summary_frame(read)),
         (output / "comparisons.csv", comparisons_frame(read)),
+        (output / "variance.csv", variance_frame(read)),
         (plots / "search.csv", search_frame(read)),
         (plots / "per_class.csv", per_class_frame(read)),
         (plots / "confusion.csv", confusion_frame(read)),
@@ -91,9 +94,10 @@ def render_page(results: Results, meta: Meta, part: Part) -> str:
         results=results,
         metrics=metric_columns(results),
         titles=METRIC_TITLES,
-        chapters=chapters(results),
+        chapters=chapters(results, meta.repeated),
         factors=factors,
         runs=runs,
+        seed_title="Seed" if len(results.retrain_seeds) == 1 else "Seed, retrain seed",
         open_runs=len(runs) <= OPEN_RUNS,
         balanced=balanced_test(results),
         each_class=figures.EACH_CLASS_UP_TO,
@@ -102,7 +106,7 @@ def render_page(results: Results, meta: Meta, part: Part) -> str:
     )
 
 
-def _of_factor(results: Results, factor: int | float, part: Part) -> dict[str, Any]:
+def _of_factor(results: Results, factor: Factor, part: Part) -> dict[str, Any]:
     """What the page shows of one imbalance factor."""
     runs = results.of(factor=factor)
     by_method = {method: results.of(method, factor) for method in results.methods}
@@ -120,7 +124,9 @@ def _of_factor(results: Results, factor: int | float, part: Part) -> dict[str, A
     return {
         "factor": factor,
         "thirds": any(run.groups.rule == "thirds" for run in runs),
-        "cards": _cards(runs),
+        "title": results.title(factor),
+        "cards": [(method, _card(own)) for method, own in by_method.items()],
+        "spreads": spreads(results, factor),
         "classes": class_views(runs[0], part),
         "means": mean_rows(results, factor) if len(results.seeds) > 1 else [],
         "rows": run_rows(results, factor),
@@ -141,19 +147,20 @@ def _inline(figure: Figure | None, name: str, description: str) -> Markup | None
     return None if figure is None else Markup(inline_svg(figure, name, description))
 
 
-def _cards(runs: list[Run]) -> list[tuple[str, float, float]]:
-    """Title, retrained and adapted of the numbers at the top of the page: means of all runs."""
-    cards = []
+def _card(runs: list[Run]) -> list[tuple[str, float, float]]:
+    """Title, retrained and adapted of a method's numbers at the top of the page: means over its runs alone."""
+    card = []
     for metric in CARDS:
         before, after = (mean_metric(runs, model, metric) for model in MODELS)
         if before is not None and after is not None:
-            cards.append((METRIC_TITLES[metric], before, after))
-    return cards
+            card.append((METRIC_TITLES[metric], before, after))
+    return card
 
 
 def _of_run(results: Results, run: Run) -> dict[str, Any]:
     """What the page shows of one run."""
-    drawn = run.searched and (len(results.runs) <= ALPHA_FIGURES or run.seed == results.seeds[0])
+    first = run.retrain_seed == results.retrain_seeds[0]
+    drawn = run.searched and first and (len(results.searches) <= ALPHA_FIGURES or run.seed == results.seeds[0])
     return {
         "run": run,
         "cells": [Markup(cell_svg(component, edges)) for component, edges in run.genotype.components().items()],

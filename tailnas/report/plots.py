@@ -12,9 +12,13 @@ from tailnas.report.runs import MODELS, Results, Run
 
 
 def search_frame(results: Results) -> pd.DataFrame:
-    """Histories of all searched runs: `run`, `method`, `imbalance_factor`, `seed`, `epoch`, and what was recorded."""
+    """Histories of all searches by gradient: `run` (the first of the search), `method`, `imbalance_factor`, `seed`,
+    `epoch`, and what was recorded.
+    """
     frames = [
-        _keyed(run, run.search.drop(columns="genotype").to_dict("series")) for run in results.runs if run.searched
+        _keyed(run, run.search.drop(columns="genotype").to_dict("series")).drop(columns="retrain_seed")
+        for run in results.searches
+        if run.searched
     ]
     if not frames:
         return pd.DataFrame(columns=["run", "method", "imbalance_factor", "seed", "epoch"])
@@ -33,10 +37,12 @@ def per_class_frame(results: Results) -> pd.DataFrame:
 def confusion_frame(results: Results) -> pd.DataFrame:
     """One row per test image, as DVC's `confusion` template counts them: `method`, `actual`, `predicted`.
 
-    Of the adapted networks at the first imbalance factor and seed, so that the table stays small.
+    Of the adapted networks at the first imbalance factor, seed and retrain seed, so that the table stays small.
     """
     frames = []
-    for run in results.of(factor=results.factors[0], seed=results.seeds[0]):
+    for run in results.searches:
+        if (run.factor, run.seed) != (results.factors[0], results.seeds[0]):
+            continue
         matrix = run.confusion["adapted"]
         actual, predicted = np.nonzero(matrix)
         times = matrix[actual, predicted]
@@ -48,4 +54,4 @@ def confusion_frame(results: Results) -> pd.DataFrame:
 
 def _keyed(run: Run, columns: Mapping[Any, Any]) -> pd.DataFrame:
     keys = {"run": run.name, "method": run.method, "imbalance_factor": run.factor, "seed": run.seed}
-    return pd.DataFrame({**keys, **columns})
+    return pd.DataFrame({**keys, "retrain_seed": run.retrain_seed, **columns})

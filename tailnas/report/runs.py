@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from reprlib import repr as short
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,13 @@ from pydantic import NonNegativeInt, ValidationError
 
 from tailnas.evaluate.metrics import Groups, per_class_recall, shot_groups
 from tailnas.foundation.errors import UserError
-from tailnas.foundation.settings import Count, Section, Share, Study
+from tailnas.foundation.settings import NATURAL, Count, Section, Share, Study
 from tailnas.genotype.found import ALPHAS_FILE, FOUND, GENOTYPE_FILE, Alphas, read_alphas, read_genotype
 from tailnas.genotype.genotype import Genotype
 
 MODELS = ("retrained", "adapted")
+Factor = int | float | str
+"""An imbalance factor of the study, or `natural`."""
 
 
 class Scores(Section):
@@ -39,6 +41,7 @@ class Scores(Section):
 
 
 METRICS = tuple(Scores.model_fields)
+SINGLE_HISTORY = "single_path_history.csv"
 
 
 class Evaluation(Section):
@@ -58,11 +61,29 @@ class Cost(Section, extra="ignore"):
     optimiser_steps: NonNegativeInt
     images: NonNegativeInt
     multiply_adds: NonNegativeInt
+    pretrained: Literal["mixture", "single"] | None
+    """The super-network that the search started from."""
 
     @property
     def total(self) -> int:
         """Multiply-adds of one image's forward pass, times the images seen."""
         return self.images * self.multiply_adds
+
+
+class PretrainingCost(Section):
+    """What cost.json holds of a pretraining: multiply-adds of the forward passes until either super-network."""
+
+    mixture: NonNegativeInt
+    single: NonNegativeInt | None
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """One seed's super-networks: history of the mixture and, where single paths were trained, of those."""
+
+    history: pd.DataFrame
+    single: pd.DataFrame | None
+    cost: PretrainingCost
 
 
 _Kind = TypeVar("_Kind", bound=Section)
@@ -73,8 +94,9 @@ class Run:
     """Everything the report shows of one run; K classes, fractions from 0 to 1."""
 
     method: str
-    factor: int | float
+    factor: Factor
     seed: int
+    retrain_seed: int
     classes: tuple[str, ...]
     counts: tuple[int, ...]
     """(K,) training images of each class, both search halves together."""
@@ -89,6 +111,10 @@ class Run:
     """For each model (K,); NaN for a class without test images."""
     confusion: dict[str, NDArray[np.int64]]
     """For each model (K, K), true classes in rows."""
+    gained: NDArray[np.int64]
+    """(K,) test images that adaptation put right."""
+    lost: NDArray[np.int64]
+    """(K,) test images that were right before adaptation alone."""
     genotype: Genotype
     search: pd.DataFrame
     sweep: pd.DataFrame | None
@@ -101,7 +127,18 @@ class Run:
 
     @property
     def name(self) -> str:
+        """`bbn_hls-30-0-0`: the folder of the run."""
+        return f"{self.search_name}-{self.retrain_seed}"
+
+    @property
+    def search_name(self) -> str:
+        """`bbn_hls-30-0`: the folder of its search."""
         return run_name(self.method, self.factor, self.seed)
+
+    @property
+    def measured_factor(self) -> float:
+        """Largest over smallest class size, as the split has it."""
+        return max(self.counts) / min(self.counts)
 
     @property
     def searched(self) -> bool:
@@ -111,15 +148,35 @@ class Run:
 
 @dataclass(frozen=True)
 class Results:
-    """A study's runs in the study's order (factors, then methods, then seeds), and each seed's pretraining."""
+    """A study's runs in the study's order (factors, methods, seeds, retrain seeds), and each seed's pretraining."""
 
     methods: tuple[str, ...]
-    factors: tuple[int | float, ...]
+    factors: tuple[Factor, ...]
     seeds: tuple[int, ...]
+    retrain_seeds: tuple[int, ...]
     runs: tuple[Run, ...]
-    pretrain: dict[int, pd.DataFrame]
+    pretrain: dict[int, Pretraining]
 
-    def of(self, method: str | None = None, factor: int | float | None = None, seed: int | None = None) -> list[Run]:
+    @property
+    def searches(self) -> list[Run]:
+        """The first run of each search."""
+        return self.searches_of()
+
+    def searches_of(self, method: str | None = None, factor: Factor | None = None) -> list[Run]:
+        """The first run of each search of a method, a factor or both."""
+        return [run for run in self.of(method, factor) if run.retrain_seed == self.retrain_seeds[0]]
+
+    def pretraining_cost(self, run: Run) -> int:
+        """Multiply-adds of the pretraining that the run's search started from, 0 where it needed none."""
+        if run.cost.pretrained is None or run.seed not in self.pretrain:
+            return 0
+        return getattr(self.pretrain[run.seed].cost, run.cost.pretrained) or 0
+
+    def title(self, factor: Factor) -> str:
+        """What a factor is called: `Imbalance factor 30`, or the measured one where the data keeps its own."""
+        return factor_title(factor, self.of(factor=factor)[0].measured_factor)
+
+    def of(self, method: str | None = None, factor: Factor | None = None, seed: int | None = None) -> list[Run]:
         """The runs that match, in the study's order."""
         return [
             run
@@ -128,8 +185,13 @@ class Results:
         ]
 
 
-def run_name(method: str, factor: int | float, seed: int) -> str:
-    """`bbn_hls-30-0`: the folder of a run."""
+def factor_title(factor: Factor, measured: float) -> str:
+    """`Imbalance factor 30`, or `Imbalance factor 118 (the data's own)`. measured: largest over smallest class size."""
+    return f"Imbalance factor {measured:.3g} (the data's own)" if factor == NATURAL else f"Imbalance factor {factor}"
+
+
+def run_name(method: str, factor: Factor, seed: int) -> str:
+    """`bbn_hls-30-0`: the folder of a search."""
     return f"{method}-{factor}-{seed}"
 
 
@@ -139,22 +201,38 @@ def read_results(results: Path, splits: Path, study: Study) -> Results:
     Raises UserError naming the file that is missing, damaged or does not fit the others.
     """
     runs = tuple(
-        _read_run(results / "runs", splits, method, factor, seed)
+        _read_run(results / "runs", splits, method, factor, seed, retrain_seed)
         for factor in study.imbalance_factors
         for method in study.methods
         for seed in study.seeds
+        for retrain_seed in study.retrain_seeds
     )
-    histories = results / "pretrain"
-    pretrain = {
-        seed: read_table(histories / f"seed{seed}" / "history.csv", {"epoch": int, "loss": float})
-        for seed in (study.seeds if histories.exists() else ())
-    }
-    return Results(tuple(study.methods), tuple(study.imbalance_factors), tuple(study.seeds), runs, pretrain)
+    folder = results / "pretrain"
+    pretrain = {seed: _read_pretraining(folder / f"seed{seed}") for seed in (study.seeds if folder.exists() else ())}
+    return Results(
+        methods=tuple(study.methods),
+        factors=tuple(study.imbalance_factors),
+        seeds=tuple(study.seeds),
+        retrain_seeds=tuple(study.retrain_seeds),
+        runs=runs,
+        pretrain=pretrain,
+    )
 
 
-def _read_run(runs: Path, splits: Path, method: str, factor: int | float, seed: int) -> Run:
-    run = runs / run_name(method, factor, seed)
-    search, evaluate = run / "search", run / "evaluate"
+def _read_pretraining(folder: Path) -> Pretraining:
+    single = folder / SINGLE_HISTORY
+    columns = {"epoch": int, "loss": float, "balanced_accuracy": float, "guessing": float}
+    return Pretraining(
+        history=read_table(folder / "history.csv", columns),
+        single=read_table(single, columns) if single.exists() else None,
+        cost=read_json(folder / "cost.json", PretrainingCost),
+    )
+
+
+def _read_run(runs: Path, splits: Path, method: str, factor: Factor, seed: int, retrain_seed: int) -> Run:
+    found_by = runs / run_name(method, factor, seed)
+    run = runs / f"{found_by.name}-{retrain_seed}"
+    search, evaluate = found_by / "search", run / "evaluate"
     split = splits / f"if{factor}-seed{seed}" / "counts.csv"
     classes = read_table(split, {"name": str, "total": int})
     counts = tuple(classes["total"].tolist())
@@ -162,12 +240,14 @@ def _read_run(runs: Path, splits: Path, method: str, factor: int | float, seed: 
     if found.groups != shot_groups(counts):
         raise UserError(f"{evaluate / 'metrics.json'}: groups: {short(found.groups)}; allowed: those of {split}")
     confusion = _read_confusion(evaluate / "confusion.csv", len(counts))
+    gained, lost = _read_changes(evaluate / "per_class.csv", confusion)
     history = read_table(search / "history.csv", {"epoch": int, "genotype": str})
     sweep = {"mixing_ratio": float, "balanced_accuracy": float}
     return Run(
         method=method,
         factor=factor,
         seed=seed,
+        retrain_seed=retrain_seed,
         classes=tuple(classes["name"]),
         counts=counts,
         metrics={"retrained": found.retrained.model_dump(), "adapted": found.adapted.model_dump()},
@@ -177,7 +257,9 @@ def _read_run(runs: Path, splits: Path, method: str, factor: int | float, seed: 
         test_images=found.test_images,
         recall={model: per_class_recall(matrix) for model, matrix in confusion.items()},
         confusion=confusion,
-        genotype=read_genotype(run / "derive" / GENOTYPE_FILE),
+        gained=gained,
+        lost=lost,
+        genotype=read_genotype(found_by / "derive" / GENOTYPE_FILE),
         search=history,
         sweep=read_table(search / "mixing_ratio.csv", sweep) if "mixing_ratio" in history else None,
         alphas=_read_alphas(search / FOUND / ALPHAS_FILE, history["epoch"].max()),
@@ -224,6 +306,15 @@ def _read_confusion(path: Path, num_classes: int) -> dict[str, NDArray[np.int64]
         raise UserError(f"{path}: {len(counts)} rows; allowed: one per model and pair of the {num_classes} classes")
     matrices = counts.to_numpy(np.int64).reshape(len(MODELS), num_classes, num_classes)
     return dict(zip(MODELS, matrices, strict=True))
+
+
+def _read_changes(path: Path, confusion: dict[str, NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    table = read_table(path, {"name": str, "gained": int, "lost": int})
+    gained, lost = (table[column].to_numpy(np.int64) for column in ("gained", "lost"))
+    before, after = (np.diag(confusion[model]) for model in MODELS)
+    if len(gained) != len(after) or not np.array_equal(gained - lost, after - before):
+        raise UserError(f"{path}: gained less lost; allowed: what confusion.csv says that adaptation changed")
+    return gained, lost
 
 
 def _read_alphas(path: Path, epochs: int) -> Alphas:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tailnas.evaluate.metrics import GROUPS
-from tailnas.report.runs import METRICS, MODELS, Results, Run
+from tailnas.report.runs import METRICS, MODELS, Results, Run, factor_title
 
 TABLE_METRICS = ("top1", "macro_f1", *GROUPS)
 METRIC_TITLES = {
@@ -23,20 +23,24 @@ METRIC_TITLES = {
 
 
 def summary_frame(results: Results) -> pd.DataFrame:
-    """One row per run: `run`, `method`, `imbalance_factor`, `seed`, sizes, and `<model>_<metric>` in fractions.
+    """One row per run: `run`, `method`, `imbalance_factor`, seeds, sizes, `<model>_<metric>` in fractions, costs, and
+    the genotype in one line of JSON, as `search.given.genotypes` takes it.
 
     Search cost is counted in multiply-adds (of one image's forward pass, times the images seen), never in seconds.
+    Pretraining is that of the super-network which the search started from; all searches of a seed share it.
     """
-    return pd.DataFrame([_row(run) for run in results.runs])
+    return pd.DataFrame([_row(results, run) for run in results.runs])
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _row(results: Results, run: Run) -> dict[str, Any]:
     last = run.search.iloc[-1]
     return {
         "run": run.name,
         "method": run.method,
         "imbalance_factor": run.factor,
+        "measured_factor": round(run.measured_factor, 3),
         "seed": run.seed,
+        "retrain_seed": run.retrain_seed,
         "parameters": run.parameters,
         "multiply_adds": run.multiply_adds,
         "test_images": run.test_images,
@@ -45,8 +49,10 @@ def _row(run: Run) -> dict[str, Any]:
         "search_optimiser_steps": run.cost.optimiser_steps,
         "search_images": run.cost.images,
         "search_multiply_adds": run.cost.total,
+        "pretrain_multiply_adds": results.pretraining_cost(run),
         "skip_share": last.get("skip_share", np.nan),
         "softmax_movement": last.get("softmax_movement", np.nan),
+        "genotype": run.genotype.to_line(),
     }
 
 
@@ -56,6 +62,17 @@ def metric_values(runs: list[Run], model: str, metric: str) -> list[float] | Non
         return None
     known = [value for run in runs if (value := run.metrics[model][metric]) is not None]
     return known if known and len(known) == len(runs) else None
+
+
+def seed_values(runs: list[Run], model: str, metric: str) -> list[float] | None:
+    """The metric of each seed, the mean over its retrainings, in the order of `runs`; None where `metric_values` is."""
+    values = metric_values(runs, model, metric)
+    if values is None:
+        return None
+    by_seed: dict[int, list[float]] = {}
+    for run, value in zip(runs, values, strict=True):
+        by_seed.setdefault(run.seed, []).append(value)
+    return [float(np.mean(own)) for own in by_seed.values()]
 
 
 def mean_metric(runs: list[Run], model: str, metric: str) -> float | None:
@@ -85,7 +102,7 @@ def results_table(summary: pd.DataFrame) -> str:
     """The table for the terminal, from what `summary_frame` gives or `pandas.read_csv` of summary.csv; plain ASCII.
 
     Percentages of the retrained network -> the same with its head adapted; with several seeds their means and the
-    standard deviation of top-1.
+    standard deviation of top-1 over seeds, each the mean of its retrainings.
     """
     several = summary["seed"].nunique() > 1
     key = "method" if several else "run"
@@ -96,7 +113,7 @@ def results_table(summary: pd.DataFrame) -> str:
             cells = [_arrow(same, metric, spread=several and metric == "top1") for metric in TABLE_METRICS]
             sizes = [f"{same[column].mean():,.0f}" for column in ("parameters", "multiply_adds")]
             rows.append([str(name), *cells, *sizes])
-        title = f"Imbalance factor {factor}, retrained -> head adapted"
+        title = f"{factor_title(str(factor), runs['measured_factor'].iloc[0])}, retrained -> head adapted"
         title += f", mean of {summary['seed'].nunique()} seeds (top-1 +- sd)" if several else ", one seed: no interval"
         if "thirds" in set(runs["group_rule"]):
             title += "; many, medium, few are thirds of the classes"
@@ -105,13 +122,15 @@ def results_table(summary: pd.DataFrame) -> str:
 
 
 def _arrow(runs: pd.DataFrame, metric: str, spread: bool) -> str:
-    return " -> ".join(_percent(runs[f"{model}_{metric}"], spread) for model in MODELS)
+    seeds = runs["seed"] if spread else runs["run"]
+    return " -> ".join(_percent(runs[f"{model}_{metric}"], seeds, spread) for model in MODELS)
 
 
-def _percent(values: pd.Series, spread: bool) -> str:
+def _percent(values: pd.Series, seeds: pd.Series, spread: bool) -> str:
     if values.isna().any():
         return "-"
-    return f"{100 * values.mean():.1f}" + (f" +- {100 * values.std(ddof=1):.1f}" if spread else "")
+    deviation = 100 * values.groupby(seeds, sort=False).mean().std(ddof=1)
+    return f"{100 * values.mean():.1f}" + (f" +- {deviation:.1f}" if spread else "")
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

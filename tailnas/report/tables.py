@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tailnas.report.findings.finding import p_text, points
-from tailnas.report.runs import MODELS, Results, Run
-from tailnas.report.summary import TABLE_METRICS, metric_values
+from tailnas.report.runs import MODELS, Factor, Results, Run
+from tailnas.report.summary import TABLE_METRICS, seed_values
 
 NONE = "–"
 
@@ -33,6 +33,7 @@ class ResultRow:
     parameters: str
     multiply_adds: str
     search_cost: str
+    pretraining: str
 
 
 def metric_columns(results: Results) -> tuple[str, ...]:
@@ -46,19 +47,26 @@ def balanced_test(results: Results) -> bool:
     return all(abs((v["top1"] or 0.0) - (v["balanced_accuracy"] or 0.0)) < 1e-9 for v in values)
 
 
-def run_rows(results: Results, factor: int | float) -> list[ResultRow]:
+def run_rows(results: Results, factor: Factor) -> list[ResultRow]:
     """One row per run at one imbalance factor."""
-    return [_result_row(results, [run], run.method, str(run.seed)) for run in results.of(factor=factor)]
+    several = len(results.retrain_seeds) > 1
+    return [
+        _result_row(results, [run], run.method, f"{run.seed}, {run.retrain_seed}" if several else str(run.seed))
+        for run in results.of(factor=factor)
+    ]
 
 
-def mean_rows(results: Results, factor: int | float) -> list[ResultRow]:
-    """One row per method at one imbalance factor: mean and standard deviation over its seeds."""
+def mean_rows(results: Results, factor: Factor) -> list[ResultRow]:
+    """One row per method at one imbalance factor: mean and standard deviation over its seeds, each the mean of its
+    retrainings.
+    """
     seeds = str(len(results.seeds))
     return [_result_row(results, results.of(method, factor), method, seeds) for method in results.methods]
 
 
 def _result_row(results: Results, runs: list[Run], name: str, seed: str) -> ResultRow:
     costs = [run.cost.total for run in runs]
+    pretraining = [results.pretraining_cost(run) for run in runs]
     return ResultRow(
         name,
         seed,
@@ -66,11 +74,12 @@ def _result_row(results: Results, runs: list[Run], name: str, seed: str) -> Resu
         f"{np.mean([run.parameters for run in runs]):,.0f}",
         engineering(float(np.mean([run.multiply_adds for run in runs]))),
         engineering(float(np.mean(costs))) if any(costs) else NONE,
+        engineering(float(np.mean(pretraining))) if any(pretraining) else NONE,
     )
 
 
 def _pair(runs: list[Run], metric: str) -> Pair:
-    before, after = (metric_values(runs, model, metric) for model in MODELS)
+    before, after = (seed_values(runs, model, metric) for model in MODELS)
     if before is None or after is None:
         return Pair(NONE, NONE, "")
     step = float(np.mean(after) - np.mean(before))

@@ -77,6 +77,8 @@ def bilevel_search(
         components = ("backbone", "instance_head", "class_head") if objective.branches == 2 else ("backbone",)
         row |= {"lr_weights": rate} | {f"lr_{name}": rates[name] for name in components}
 
+        for source in (*weight_batches, *architecture_batches):
+            source.sampler.set_epoch(epoch, epochs)
         objective.network.train()
         row |= mean_losses(runner.epoch(steps, step_done))
         require_finite("search", float(row["loss"]) + float(row["architecture_loss"]))

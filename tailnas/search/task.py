@@ -18,8 +18,9 @@ from tailnas.foundation.errors import UserError
 from tailnas.foundation.seeding import seed_for, torch_generator
 from tailnas.genotype.genotype import Genotype
 from tailnas.imbalance.samplers import make_sampler
-from tailnas.search.cost import Cost, PathCosts, path_costs
+from tailnas.search.cost import Cost
 from tailnas.search.settings import Bilevel
+from tailnas.space.path_costs import PathCosts, path_costs
 from tailnas.space.pretrained import supernet
 from tailnas.space.settings import Space
 from tailnas.space.supernet import SuperNet, seeded_initialisation
@@ -65,6 +66,8 @@ class SearchTask:
     """Where `pretrained` was read, for the error line."""
     cuda_graph: bool = False
     """Whether steps on a GPU are recorded and replayed."""
+    run: tuple[str, ...] = ()
+    """Method, imbalance factor and data set: what tells this search's candidates from those of others with its seed."""
 
     @property
     def device(self) -> torch.device:
@@ -79,6 +82,10 @@ class SearchTask:
         """Multiply-adds of one image through the sub-network of a genotype."""
         shape = self.weight_half.images.shape
         return path_costs(self.space, self.num_classes, shape[1], shape[-1])
+
+    def candidate_draws(self) -> torch.Generator:
+        """The generator of candidate genotypes, one of its own for each `run` and seed."""
+        return torch_generator(self.seed, "search", "candidates", *self.run)
 
     def single_branch(self) -> SuperNet:
         """A super-network of L + 1 cells: as deep as a two-branch one with its head cell."""

@@ -14,7 +14,8 @@ from pydantic import Field
 from tqdm import tqdm
 
 from tailnas.data.dataset import Dataset
-from tailnas.fetch.class_folders import NAMED_AT_MOST, class_files, listed, require_distinct, subfolders
+from tailnas.data.repeated import copies, count_repeated, image_digests
+from tailnas.fetch.class_folders import class_files, first, listed, require_distinct, subfolders
 from tailnas.fetch.held_out import balanced_test_part
 from tailnas.fetch.image_file import Unreadable, read_image
 from tailnas.fetch.settings import DataSet
@@ -66,7 +67,8 @@ def load(settings: Settings, image_size: int, channels: int) -> Dataset:
     """settings: name, path, test_per_class, seed.
 
     The test part is a seeded choice of `test_per_class` images of each class, from test/ where that exists. Raises
-    UserError naming the files that are no images.
+    UserError naming the files that are no images, or the same image in two classes or in both parts; copies within a
+    class and a part are printed.
     """
     listing = _listing(settings)
     classes = tuple(listing.train)
@@ -81,7 +83,26 @@ def load(settings: Settings, image_size: int, channels: int) -> Dataset:
         tested = balanced_test_part(test_labels, len(classes), settings.test_per_class, settings.seed, "folder")
         test_files, test_labels = candidates[tested], test_labels[tested]
     images = _read([*files, *test_files], settings, image_size, channels)
+    _require_once(images, np.concatenate([labels, test_labels]), len(files), [*files, *test_files], settings)
     return Dataset(images[: len(files)], labels, images[len(files) :], test_labels, classes, settings.name, "folder")
+
+
+def _require_once(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], train_images: int, files: list[Path], settings: Settings
+) -> None:
+    """Raises UserError for an image in two classes or in both parts; names copies within one."""
+    key, digests = f"data: {settings.name}: path", image_digests(images)
+    _, crossing = count_repeated(digests, labels, train_images)
+    named = [" = ".join(repr(str(files[row])) for row in group) for group in copies(digests)]
+    if crossing:
+        wrong = [" = ".join(repr(str(files[row])) for row in group) for group in crossing]
+        raise UserError(
+            f"{key}: {len(wrong)} image(s) in two classes or in both the training and the test part: {first(wrong)}; "
+            "allowed: each image in one class and one part (what differs in size or colour alone may be one image at "
+            "data.image_size and data.channels)"
+        )
+    if named:
+        print(f"{key}: warning: {len(named)} image(s) more than once in a class: {first(named)}", flush=True)
 
 
 def _listing(settings: Settings) -> _Listing:
@@ -138,10 +159,9 @@ def _read(files: list[Path], settings: Settings, image_size: int, channels: int)
         except Unreadable as error:
             unreadable.append(f"{str(path)!r} ({error})")
     if unreadable:
-        more = len(unreadable) - NAMED_AT_MOST
         raise UserError(
             f"data: {settings.name}: path: {len(unreadable)} of {len(files)} files are no whole images: "
-            f"{', '.join(unreadable[:NAMED_AT_MOST])}{f' and {more} more' if more > 0 else ''}; "
+            f"{first(unreadable)}; "
             "allowed: images that Pillow reads, such as PNG, JPEG, WebP, TIFF"
         )
     return images

@@ -67,7 +67,7 @@ def _truncated(value: float) -> int:
 
 def planned_counts(
     available: Sequence[int],
-    imbalance_factor: float,
+    imbalance_factor: float | str,
     profile: str,
     class_order: str,
     n_max: int | None,
@@ -76,9 +76,9 @@ def planned_counts(
 ) -> list[int]:
     """Images that the long-tailed set keeps of each class, checked against what there is; entry c is class c's.
 
-    available: training images of each class. n_max: size of the largest class, None for the smallest of
-    `available` (of no effect for `natural`, which keeps everything). class_order: `given` makes class 0 the head,
-    `shuffled` draws the order from `seed` alone, so every imbalance factor ranks the classes alike.
+    available: training images of each class. n_max: size of the largest class, None for the smallest of `available`.
+    Both n_max and imbalance_factor are of no effect for `natural`, which keeps everything. class_order: `given` makes
+    class 0 the head, `shuffled` draws the order from `seed` alone, so every imbalance factor ranks the classes alike.
 
     Raises UserError where a class has too few images, or is left with fewer than two in a search half.
     """
@@ -96,7 +96,8 @@ def planned_counts(
 
     size = int(min(available)) if n_max is None else n_max
     try:
-        by_rank = class_counts(size, len(available), imbalance_factor, profile)
+        factor = _factor(imbalance_factor)
+        by_rank = class_counts(size, len(available), factor, profile)
     except ValueError as error:
         raise UserError(f"split: {error}") from None
     counts = [0] * len(available)
@@ -105,7 +106,7 @@ def planned_counts(
     for name, count, there in zip(names, counts, available, strict=True):
         if count < least:
             raise UserError(
-                f"study.imbalance_factors: {imbalance_factor:g} leaves class {name!r} with {count} image(s) of a "
+                f"study.imbalance_factors: {factor:g} leaves class {name!r} with {count} image(s) of a "
                 f"largest class of {size}, but {SMALLEST_HALF} are needed in each search half; allowed: "
                 f"{_largest_factor(size, least)} (or raise split.n_max, or lower data.target.test_per_class)"
             )
@@ -130,7 +131,7 @@ def _class_ranking(num_classes: int, class_order: str, seed: int) -> list[int]:
 def long_tailed_split(
     labels: ArrayLike,
     num_classes: int,
-    imbalance_factor: float,
+    imbalance_factor: float | str,
     profile: str,
     class_order: str,
     n_max: int | None,

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from tailnas.fetch.source import shared_images
 from tailnas.foundation.errors import short
-from tailnas.retrain.loss import loss_class
+from tailnas.foundation.settings import NATURAL
+from tailnas.imbalance.settings import ConstantRatio
+from tailnas.retrain.loss import Loss, loss_class
 from tailnas.retrain.reweighting import deferred
 from tailnas.retrain.settings import Retrain, SingleBranch
 from tailnas.search.method import starting_paths
@@ -25,6 +27,38 @@ def mistakes(params: Params) -> Iterator[str]:
     yield from _retrain(params)
 
 
+def warnings(params: Params) -> Iterator[str]:
+    """One line for each combination that can be computed but hardly meant: two corrections, or work for nothing."""
+    yield from _head_warnings(params)
+    yield from _unused(params)
+    betas = {"retrain.reweighting.beta": getattr(params.retrain.reweighting, "beta", None)}
+    betas["adapt.beta"] = getattr(params.adapt.settings, "beta", None)
+    betas |= {f"search.{name}.beta": getattr(params.search.method(name), "beta", None) for name in params.study.methods}
+    yield from (f"{key}: 0 weighs every class alike" for key, beta in betas.items() if beta == 0)
+
+
+def _head_warnings(params: Params) -> Iterator[str]:
+    """A head adaptation after a retraining that has corrected for class sizes already."""
+    key, head = f"adapt.method: {params.adapt.name!r}", getattr(params.adapt.module, "HEAD", "changed")
+    corrected = " and ".join(_corrections(params.retrain))
+    if corrected and head == "changed":
+        yield f"{key} corrects the head once more after {corrected}; 'none' keeps it, 'crt' makes another"
+    family = loss_class(params.retrain.loss)
+    afterwards = family.trained_classifier is not Loss.trained_classifier
+    if family.corrects_class_sizes and afterwards and head == "new":
+        yield f"{key} makes another head, so that {corrected} is of no effect on the adapted network"
+
+
+def _unused(params: Params) -> Iterator[str]:
+    """Pretraining that no method of the study starts from."""
+    study, bilevel = params.study, params.search.bilevel
+    used = {starting_paths(method, bilevel, params.search.method(method)) for method in study.methods}
+    if used == {None}:
+        yield f"study.methods: {short(study.methods)} start from no super-network; it is pretrained all the same"
+    elif params.pretrain.single_path is not None and "single" not in used:
+        yield f"pretrain.single_path: trained, but no entry of study.methods {short(study.methods)} starts from it"
+
+
 def _data(params: Params) -> Iterator[str]:
     source, target = params.data.source, params.data.target
     if source.settings.name == target.settings.name:
@@ -32,11 +66,11 @@ def _data(params: Params) -> Iterator[str]:
         yield f"data.target.name: {name!r} is also data.source.name; allowed: two different names"
     if shared := shared_images(target, source):
         yield f"data.target.{shared} as data.source; allowed: source and target that share no image"
-    if params.split.profile == "natural" and len(params.study.imbalance_factors) > 1:
-        yield (
-            f"study.imbalance_factors: {short(params.study.imbalance_factors)} with split.profile 'natural'; "
-            "allowed: one entry, since the data keeps its own"
-        )
+    factors, natural = params.study.imbalance_factors, params.split.profile == NATURAL
+    if (NATURAL in factors) != natural or (natural and len(factors) > 1):
+        allowed = f"[{NATURAL}], since the data keeps its own" if natural else "numbers"
+        profile = f"split.profile {params.split.profile!r}"
+        yield f"study.imbalance_factors: {short(factors)} with {profile}; allowed: {allowed}"
 
 
 def _trainings(params: Params) -> Iterator[str]:
@@ -72,6 +106,7 @@ def _search(params: Params) -> Iterator[str]:
                 f"pretrain.single_path: null with study.methods entry {method!r}; "
                 "allowed: a section, since the method starts from single paths"
             )
+        yield from _one_sided(f"search.{method}.mixing", getattr(params.search.method(method), "mixing", None))
 
 
 def _frozen(params: Params) -> Iterator[str]:
@@ -97,8 +132,16 @@ def _retrain(params: Params) -> Iterator[str]:
         for key, (value, needed) in found.items():
             if value != needed:
                 yield f"retrain.{key}: {short(value)} with retrain.branches.name {name!r}; allowed: {short(needed)}"
-    if isinstance(retrain.branches, SingleBranch):
-        yield from _corrected_twice(retrain, retrain.branches.sampler)
+        yield from _one_sided("retrain.branches.mixing", getattr(retrain.branches, "mixing", None))
+    corrections = _corrections(retrain)
+    if isinstance(retrain.branches, SingleBranch) and len(corrections) > 1:
+        first, *others = corrections
+        yield f"{first} with {' and '.join(others)} corrects for class sizes twice; allowed: one of them"
+    if corrections and getattr(params.adapt.settings, "tau", None):
+        yield (
+            f"adapt.tau: {params.adapt.settings.tau} with {' and '.join(corrections)} corrects for class sizes twice; "
+            "allowed: null, which chooses tau, or another adapt.method"
+        )
     epochs = retrain.training.epochs
     if retrain.reweighting.when == "deferred" and all(deferred(epoch, epochs) for epoch in range(epochs)):
         yield (
@@ -114,13 +157,20 @@ def _retrain(params: Params) -> Iterator[str]:
         )
 
 
-def _corrected_twice(retrain: Retrain, sampler: str) -> Iterator[str]:
-    """Two of loss, sampler and re-weighting that each make classes count alike."""
-    corrections = {
+def _corrections(retrain: Retrain) -> list[str]:
+    """Whatever of loss, sampler, branches and re-weighting makes classes count alike, as `key: value`."""
+    one = isinstance(retrain.branches, SingleBranch)
+    sampler = retrain.branches.sampler if isinstance(retrain.branches, SingleBranch) else ""
+    found = {
         f"retrain.loss.name: {retrain.loss.name!r}": loss_class(retrain.loss).corrects_class_sizes,
-        f"retrain.branches.sampler: {sampler!r}": sampler != "instance",
+        f"retrain.branches.sampler: {sampler!r}": one and sampler != "instance",
+        f"retrain.branches.name: {retrain.branches.name!r}": not one,
         f"retrain.reweighting.when: {retrain.reweighting.when!r}": retrain.reweighting.when != "never",
     }
-    first, *others = [text for text, corrects in corrections.items() if corrects] or [""]
-    if others:
-        yield f"{first} with {' and '.join(others)} corrects for class sizes twice; allowed: one of them"
+    return [text for text, corrects in found.items() if corrects]
+
+
+def _one_sided(key: str, mixing: object) -> Iterator[str]:
+    """A constant ratio under which one of two branches is never trained, though it predicts."""
+    if isinstance(mixing, ConstantRatio) and mixing.ratio in (0, 1):
+        yield f"{key}.ratio: {mixing.ratio:g} never trains one of the branches; allowed: between 0 and 1"

@@ -27,22 +27,38 @@ TARGET, SOURCE, SPLIT, PRETRAINED = (
     "data/splits/if10-seed0",
     "results/pretrain/seed0",
 )
-RUN = "results/runs/bbn_hls-10-0"
+SEARCH = "results/runs/bbn_hls-10-0"
+RUN = f"{SEARCH}-0"
 ARGUMENTS = {
-    "split": {"imbalance-factor": "10", "seed": "0", "data": TARGET, "output": SPLIT},
+    "split": {"imbalance-factor": "10", "seed": "0", "data": TARGET, "source": SOURCE, "output": SPLIT},
     "pretrain": {"seed": "0", "data": SOURCE, "output": PRETRAINED},
     "search": {
         "method": "bbn_hls",
+        "imbalance-factor": "10",
         "seed": "0",
         "data": TARGET,
         "split": SPLIT,
         "source": SOURCE,
         "pretrained": PRETRAINED,
-        "output": f"{RUN}/search",
+        "output": f"{SEARCH}/search",
     },
-    "derive": {"found": f"{RUN}/search/found", "output": f"{RUN}/derive"},
-    "retrain": {"seed": "0", "data": TARGET, "split": SPLIT, "genotype": f"{RUN}/derive", "output": f"{RUN}/retrain"},
-    "adapt": {"seed": "0", "data": TARGET, "split": SPLIT, "retrained": f"{RUN}/retrain", "output": f"{RUN}/adapt"},
+    "derive": {"found": f"{SEARCH}/search/found", "output": f"{SEARCH}/derive"},
+    "retrain": {
+        "seed": "0",
+        "retrain-seed": "0",
+        "data": TARGET,
+        "split": SPLIT,
+        "genotype": f"{SEARCH}/derive",
+        "output": f"{RUN}/retrain",
+    },
+    "adapt": {
+        "seed": "0",
+        "retrain-seed": "0",
+        "data": TARGET,
+        "split": SPLIT,
+        "retrained": f"{RUN}/retrain",
+        "output": f"{RUN}/adapt",
+    },
     "evaluate": {
         "data": TARGET,
         "split": SPLIT,
@@ -56,11 +72,11 @@ DATA = ("meta.json", "train_images.npy", "train_labels.npy")
 TEST = ("meta.json", "test_images.npy", "test_labels.npy")
 SPLIT_FILES = (f"{SPLIT}/split.csv", f"{SPLIT}/counts.csv")
 INPUTS = {
-    "split": [f"{TARGET}/{name}" for name in DATA],
+    "split": [*(f"{TARGET}/{name}" for name in (*DATA, "digests.npy")), f"{SOURCE}/digests.npy"],
     "pretrain": [f"{SOURCE}/{name}" for name in {*DATA, *TEST}],
     "search": [*(f"{TARGET}/{name}" for name in DATA), *SPLIT_FILES, f"{PRETRAINED}/supernet.safetensors"],
-    "derive": [f"{RUN}/search/found/alphas.npz"],
-    "retrain": [*(f"{TARGET}/{name}" for name in DATA), *SPLIT_FILES, f"{RUN}/derive/genotype.json"],
+    "derive": [f"{SEARCH}/search/found/alphas.npz"],
+    "retrain": [*(f"{TARGET}/{name}" for name in DATA), *SPLIT_FILES, f"{SEARCH}/derive/genotype.json"],
     "adapt": [*(f"{TARGET}/{name}" for name in DATA), *SPLIT_FILES, f"{RUN}/retrain/model.safetensors"],
     "evaluate": [
         *(f"{TARGET}/{name}" for name in TEST),
@@ -70,8 +86,8 @@ INPUTS = {
     ],
     "report": [
         f"{SPLIT}/counts.csv",
-        *(f"{RUN}/search/{name}" for name in ("history.csv", "mixing_ratio.csv", "found/alphas.npz", "cost.json")),
-        f"{RUN}/derive/genotype.json",
+        *(f"{SEARCH}/search/{name}" for name in ("history.csv", "mixing_ratio.csv", "found/alphas.npz", "cost.json")),
+        f"{SEARCH}/derive/genotype.json",
         *(f"{RUN}/{stage}/history.csv" for stage in ("retrain", "adapt")),
         *(f"{RUN}/evaluate/{name}" for name in ("metrics.json", "confusion.csv")),
         f"{PRETRAINED}/history.csv",
@@ -165,7 +181,7 @@ def text(root: Path, name: str, pattern: str, replacement: str) -> None:
 
 
 def alphas(root: Path, change) -> None:
-    path = root / RUN / "search" / "found" / "alphas.npz"
+    path = root / SEARCH / "search" / "found" / "alphas.npz"
     with np.load(path) as file:
         arrays = {name: file[name].copy() for name in file.files}
     change(arrays)
@@ -195,7 +211,7 @@ def pickled(root: Path, name: str) -> None:
 MODEL, SUPERNET, GENOTYPE = (
     f"{RUN}/retrain/model.safetensors",
     f"{PRETRAINED}/supernet.safetensors",
-    f"{RUN}/derive/genotype.json",
+    f"{SEARCH}/derive/genotype.json",
 )
 IMAGES, LABELS, META = (f"{TARGET}/{name}" for name in ("train_images.npy", "train_labels.npy", "meta.json"))
 DAMAGE = {
@@ -264,19 +280,19 @@ DAMAGE = {
     # alphas and genotypes
     "alphas that are NaN": (
         "derive",
-        f"{RUN}/search/found/alphas.npz",
+        f"{SEARCH}/search/found/alphas.npz",
         lambda r: alphas(r, lambda a: a["normal"].__setitem__((-1, 3, 2), np.nan)),
         "finite",
     ),
     "alphas of another shape": (
         "derive",
-        f"{RUN}/search/found/alphas.npz",
+        f"{SEARCH}/search/found/alphas.npz",
         lambda r: alphas(r, lambda a: a.update(normal=a["normal"][:, :13])),
         "13",
     ),
     "alphas without a component": (
         "derive",
-        f"{RUN}/search/found/alphas.npz",
+        f"{SEARCH}/search/found/alphas.npz",
         lambda r: alphas(r, lambda a: a.pop("reduce")),
         "reduce",
     ),

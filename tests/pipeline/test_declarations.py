@@ -166,7 +166,7 @@ def test_commands_name_the_inputs_and_the_output(stage):
 def test_the_targets_test_part_is_nobodys_dependency_but_evaluates(stage):
     target = [dep for dep in STAGES[stage]["deps"] if "${data.target.name}" in dep]
     assert target and all(
-        dep.rsplit("/", 1)[1] in {"meta.json", "train_images.npy", "train_labels.npy"} for dep in target
+        dep.rsplit("/", 1)[1] in {"meta.json", "train_images.npy", "train_labels.npy", "digests.npy"} for dep in target
     )
 
 

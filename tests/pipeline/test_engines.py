@@ -12,18 +12,18 @@ import yaml
 from .project import REPOSITORY
 
 ENGINES = ("dvc", "snakemake")
-RUNS = ("bbn_hls-10-0", "random-10-0")
-CELLS = ("bbn_hls-10-0", "random-10-0")
+SEARCHES = ("bbn_hls-10-0", "random-10-0")
+OF_SEARCHES = ("search", "derive")
 
 
 def of_runs(*stages):
     """Log folders of stages that there are once per run."""
-    return {f"{stage}/{run}" for stage in stages for run in RUNS}
+    return {f"{stage}/{search}-0" for stage in stages for search in SEARCHES}
 
 
 def cells(*stages):
-    """DVC's addresses of stages that there are once per run."""
-    return {f"{stage}@{cell}" for stage in stages for cell in CELLS}
+    """DVC's addresses of stages that there are once per search, or once per run."""
+    return {f"{stage}@{search}{'' if stage in OF_SEARCHES else '-0'}" for stage in stages for search in SEARCHES}
 
 
 def test_both_engines_compute_the_same_bytes(study):
@@ -76,11 +76,11 @@ def test_editing_one_parameter_redoes_what_depends_on_it_and_undoing_it_nothing(
 
 
 ONCE = {"fetch@source", "fetch@target", "split@10-0", "pretrain@0", "report"}
-AFTER_BBN_HLS = {f"{stage}@bbn_hls-10-0" for stage in ("derive", "retrain", "adapt", "evaluate")}
+AFTER_BBN_HLS = {name for name in cells("derive", "retrain", "adapt", "evaluate") if "bbn_hls" in name}
 AFTER_SEARCH = cells("derive", "retrain", "adapt", "evaluate") | {"report"}
 EDITS = {
     "data.image_size": (20, {"fetch@source", "fetch@target"}, ONCE | cells("search") | AFTER_SEARCH),
-    "data.source.seed": (1, {"fetch@source"}, {"fetch@source", "pretrain@0"} | cells("search") | AFTER_SEARCH),
+    "data.source.seed": (1, {"fetch@source"}, ONCE - {"fetch@target"} | cells("search") | AFTER_SEARCH),
     "data.target.seed": (1, {"fetch@target"}, ONCE - {"fetch@source", "pretrain@0"} | cells("search") | AFTER_SEARCH),
     "split.class_order": ("given", {"split@10-0"}, {"split@10-0"} | cells("search") | AFTER_SEARCH),
     "space.channels": (3, {"pretrain@0"} | cells("search"), {"pretrain@0"} | cells("search") | AFTER_SEARCH),
@@ -148,7 +148,7 @@ def test_a_seed_more_and_a_seed_less(study, tmp_path):
     project.edit({"study.methods": ["random"], "study.seeds": [0, 1]})
     stages = ("search", "derive", "retrain", "adapt", "evaluate")
     expected = {"split/if10-seed1", "pretrain/seed1", "report/results"}
-    expected |= {f"{stage}/random-10-1" for stage in stages}
+    expected |= {f"{stage}/random-10-1{'' if stage in OF_SEARCHES else '-0'}" for stage in stages}
     assert project.ran(project.snakemake) == expected
     assert project.is_clean() and project.planned() == set()
     after = project.outputs()
@@ -163,6 +163,14 @@ def test_a_seed_more_and_a_seed_less(study, tmp_path):
     assert project.ran(lambda: project.dvc("repro")) == {"report/results"}
     assert reported(project) == {("random", 0)}
     assert "seed1" not in (project.root / "results" / "report" / "index.html").read_text()
+
+    project.edit({"study.retrain_seeds": [0, 5]})
+    again = {f"{stage}/random-10-0-5" for stage in ("retrain", "adapt", "evaluate")} | {"report/results"}
+    assert project.ran(project.snakemake) == again
+    outputs = project.outputs()
+    run = "results/runs/random-10-0"
+    assert outputs[f"{run}-0/retrain/model.safetensors"] != outputs[f"{run}-5/retrain/model.safetensors"]
+    assert project.is_clean() and project.planned() == set()
 
 
 def reported(project):

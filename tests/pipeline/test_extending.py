@@ -113,7 +113,7 @@ def test_the_examples_make_nothing_stale_but_their_users_and_run(computed):
     computed.edit({"search.darts_sampled.sampler": "reversed"})
     assert changed(computed) == {"validate", "search@darts_sampled-5-0"}
     computed.edit({"search.darts_sampled.sampler": "square_root", "retrain.loss.epsilon": 2.0})
-    assert changed(computed) == {"validate", "retrain@darts_sampled-5-0", "adapt@darts_sampled-5-0"}
+    assert changed(computed) == {"validate", "retrain@darts_sampled-5-0-0", "adapt@darts_sampled-5-0-0"}
 
 
 @pytest.mark.parametrize("title", USERS)

@@ -16,7 +16,7 @@ COMMANDS = {"dvc": ["dvc", "repro"], "snakemake": ["snakemake", "--cores", "2"]}
 OUTPUTS = {
     "pretrain": "results/pretrain/seed0",
     "search": "results/runs/bbn_hls-10-0/search",
-    "retrain": "results/runs/bbn_hls-10-0/retrain",
+    "retrain": "results/runs/bbn_hls-10-0-0/retrain",
 }
 EVERY = [
     (engine, victim, stage)

@@ -21,22 +21,24 @@ TARGET, SOURCE, SPLIT = "data/raw/digits", "data/raw/glyphs", "data/splits/if10-
 
 def arguments(stage: str, method: str) -> dict[str, str]:
     """The command line of a stage of the study, but for its output."""
-    run = f"results/runs/{method}-10-0"
+    search = f"results/runs/{method}-10-0"
+    run = f"{search}-0"
     return {
         "fetch": {"role": "target"},
-        "split": {"imbalance-factor": "10", "seed": "0", "data": TARGET},
+        "split": {"imbalance-factor": "10", "seed": "0", "data": TARGET, "source": SOURCE},
         "pretrain": {"seed": "0", "data": SOURCE},
         "search": {
             "method": method,
+            "imbalance-factor": "10",
             "seed": "0",
             "data": TARGET,
             "split": SPLIT,
             "source": SOURCE,
             "pretrained": "results/pretrain/seed0",
         },
-        "derive": {"found": f"{run}/search/found"},
-        "retrain": {"seed": "0", "data": TARGET, "split": SPLIT, "genotype": f"{run}/derive"},
-        "adapt": {"seed": "0", "data": TARGET, "split": SPLIT, "retrained": f"{run}/retrain"},
+        "derive": {"found": f"{search}/search/found"},
+        "retrain": {"seed": "0", "retrain-seed": "0", "data": TARGET, "split": SPLIT, "genotype": f"{search}/derive"},
+        "adapt": {"seed": "0", "retrain-seed": "0", "data": TARGET, "split": SPLIT, "retrained": f"{run}/retrain"},
         "evaluate": {"data": TARGET, "split": SPLIT, "retrained": f"{run}/retrain", "adapted": f"{run}/adapt"},
         "report": {"results": "results", "data": TARGET, "splits": "data/splits"},
     }[stage]
@@ -74,7 +76,7 @@ NOT_READ = {
     # `search` lists one set of parameters for all methods; those that read nothing of it take a second to run again.
     **{
         f"search@{method}": {"search.training", "search.bilevel", "space"}
-        for method in ("random", "darts_v2", "resnet32", "frozen")
+        for method in ("random", "darts_v2", "given", "resnet32", "frozen")
     },
     "search@imb_nas": {"search.bilevel", "search.training.crop_padding", "search.training.flip"},
     "search@random_best": {"search.bilevel"},

@@ -92,7 +92,8 @@ def test_prune_removes_what_the_study_no_longer_lists(project):
     project.edit({"study.methods": ["random"], "study.seeds": [0], "data.source.name": "glyphs"})
     project.dvc("repro")
     expected = {"data/raw/letters", "results/pretrain/seed1", "data/splits/if30-seed1", "data/splits/if20.5-seed0"}
-    expected |= {f"results/runs/{run}" for run in ("bbn_hls-30-0", "bbn_hls-30-1", "random-30-1")}
+    searches = {f"results/runs/{run}" for run in ("bbn_hls-30-0", "bbn_hls-30-1", "random-30-1")}
+    expected |= searches | {f"{search}-0" for search in searches}
     expected |= {"results/runs/bbn_hls-20.5-0"}
     assert prune(project) == expected
     removed = more - tree(project)
@@ -137,15 +138,16 @@ def test_prune_never_touches_the_images_that_the_study_reads(project):
 def retrain(project: Project, monkeypatch) -> Stage:
     """The stage retrain of a present run, as its script sees itself."""
     monkeypatch.chdir(project.root)
-    run = "results/runs/random-30-0"
+    search = "results/runs/random-30-0"
     return Stage(
         "retrain",
         argparse.Namespace(
             seed="0",
+            retrain_seed="0",
             data=Path("data/raw/digits"),
             split=Path("data/splits/if30-seed0"),
-            genotype=Path(f"{run}/derive"),
-            output=Path(f"{run}/retrain"),
+            genotype=Path(f"{search}/derive"),
+            output=Path(f"{search}-0/retrain"),
         ),
     )
 
@@ -156,9 +158,9 @@ def test_prune_keeps_the_checkpoint_of_interrupted_work_and_removes_all_others(p
     folder.mkdir(parents=True)
     live = [stage.checkpoint, stage.checkpoint.with_name(f"{stage.checkpoint.stem}-single.pt")]
     dead = [
-        folder / f"retrain-random-30-0-{'0' * 16}.pt",  # other parameters, inputs or code
-        folder / f"retrain-random-30-7-{'0' * 16}.pt",  # no run of the study
-        folder / f"adapt-random-30-0-{stage.key[:16]}.pt",  # another stage
+        folder / f"retrain-random-30-0-0-{'0' * 16}.pt",  # other parameters, inputs or code
+        folder / f"retrain-random-30-7-0-{'0' * 16}.pt",  # no run of the study
+        folder / f"adapt-random-30-0-0-{stage.key[:16]}.pt",  # another stage
         folder / ".search-random-30-7-0.pt.99.tmp",  # half written by a killed process
     ]
     for path in [*live, *dead]:
@@ -174,7 +176,7 @@ def test_prune_keeps_the_checkpoint_of_interrupted_work_and_removes_all_others(p
 def test_prune_keeps_every_checkpoint_of_a_stage_that_is_at_work_or_misses_an_input(project, monkeypatch):
     stage = retrain(project, monkeypatch)
     stage.checkpoint.parent.mkdir(parents=True)
-    other = stage.checkpoint.with_name(f"retrain-random-30-0-{'0' * 16}.pt")
+    other = stage.checkpoint.with_name(f"retrain-random-30-0-0-{'0' * 16}.pt")
     other.write_text("state")
     stage.lock_file.parent.mkdir(parents=True, exist_ok=True)
     with stage.lock_file.open("w") as lock:

@@ -1,104 +1,166 @@
-"""What head adaptation did, whichever way it went."""
+"""What head adaptation did, whichever way it went: run by run on the test images, and method by method over seeds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tailnas.report.findings.finding import Finding, few_shot_images, p_text, percent, points
-from tailnas.report.runs import MODELS, Results, Run
-from tailnas.report.statistics import sign_flip_test, spread
-from tailnas.report.summary import metric_values
+from tailnas.report.findings.finding import Finding, p_text, percent, points
+from tailnas.report.runs import MODELS, Factor, Results, Run
+from tailnas.report.statistics import (
+    LEVEL,
+    Spread,
+    holm,
+    mcnemar_test,
+    paired_interval,
+    sign_flip_test,
+    smallest_p_value,
+    spread,
+)
+from tailnas.report.summary import seed_values
 
 UNCHANGED_BELOW = 0.0005
 """A change that prints as 0.0 points."""
+
+NAMED_RUNS = 6
+"""Runs that a sentence names, at most."""
 
 _NAMES = {"few": "Recall on few-shot classes", "many": "Recall on many-shot classes", "top1": "Top-1 accuracy"}
 
 
 @dataclass(frozen=True)
 class Change:
-    """A metric's means before and after adaptation, and in how many runs it rose."""
+    """A method's metric by seed, before and after adaptation."""
 
-    before: float
-    after: float
-    rose: int
-    runs: int
+    method: str
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+    @property
+    def by_seed(self) -> tuple[float, ...]:
+        return tuple(new - old for old, new in zip(self.before, self.after, strict=True))
 
     @property
     def mean(self) -> float:
-        return self.after - self.before
+        return float(np.mean(self.by_seed))
 
 
-def adaptation_findings(results: Results, factor: int | float) -> list[Finding]:
+def adaptation_findings(results: Results, factor: Factor) -> list[Finding]:
     """Retrained against adapted at one imbalance factor."""
-    runs = results.of(factor=factor)
-    changes = {metric: change_of(runs, metric) for metric in _NAMES}
-    sentences = [_sentence(_NAMES[metric], change) for metric, change in changes.items() if change]
-    which = f"mean of {len(runs)} runs" if len(runs) > 1 else "one run"
-    findings = [Finding("note", f"Imbalance factor {factor}, {which}: " + " ".join(sentences))]
-    few, top1 = changes["few"], changes["top1"]
-    if few is None or top1 is None:
-        return [
-            *findings,
-            Finding("open", "These runs have no few-shot groups in common, so there is no verdict on them."),
-        ]
-    findings.append(_verdict(few, top1, _noise(few, min(map(few_shot_images, runs)))))
-    findings.append(_over_seeds(results, factor))
-    return findings
+    head = f"{results.title(factor)}: "
+    changes = {metric: changes_of(results, factor, metric) for metric in _NAMES}
+    sentences = [_sentence(_NAMES[metric], found) for metric, found in changes.items() if found]
+    findings = [Finding("note", head + " ".join(sentences))]
+    findings.append(_over_images(head, results.of(factor=factor)))
+    if not changes["few"]:
+        text = "The runs of no method have few-shot groups in common, so there is no verdict over seeds."
+        return [*findings, Finding("open", text)]
+    return [*findings, _over_seeds(head, changes["few"], len(results.seeds))]
 
 
-def change_of(runs: list[Run], metric: str) -> Change | None:
-    """The change over `runs`; None where the metric is missing or its shot groups are not comparable."""
-    before, after = (metric_values(runs, model, metric) for model in MODELS)
-    if before is None or after is None:
-        return None
-    rose = sum(new > old for old, new in zip(before, after, strict=True))
-    return Change(float(np.mean(before)), float(np.mean(after)), rose, len(runs))
+def changes_of(results: Results, factor: Factor, metric: str) -> list[Change]:
+    """One for each method whose runs have the metric and shot groups that are comparable."""
+    found = []
+    for method in results.methods:
+        before, after = (seed_values(results.of(method, factor), model, metric) for model in MODELS)
+        if before is not None and after is not None:
+            found.append(Change(method, tuple(before), tuple(after)))
+    return found
 
 
-def _sentence(name: str, change: Change) -> str:
-    counted = f", higher in {change.rose} of {change.runs} runs" if change.runs > 1 else ""
-    if abs(change.mean) < UNCHANGED_BELOW:
-        return f"{name} stayed at {percent(change.after)}{counted}."
-    verb = "rose" if change.mean > 0 else "fell"
-    step = f"{points(change.mean)} points{counted}"
-    return f"{name} {verb} from {percent(change.before)} to {percent(change.after)} ({step})."
+def _sentence(name: str, changes: Sequence[Change]) -> str:
+    """One method in full, several from the least change to the largest; methods are never averaged."""
+    low, high = min(changes, key=lambda one: one.mean), max(changes, key=lambda one: one.mean)
+    if len(changes) > 1:
+        if max(abs(low.mean), abs(high.mean)) < UNCHANGED_BELOW:
+            return f"{name} stayed where it was with every method."
+        return f"{name} changed by {points(low.mean)} ({low.method}) to {points(high.mean)} points ({high.method})."
+    before, after = float(np.mean(low.before)), float(np.mean(low.after))
+    if abs(low.mean) < UNCHANGED_BELOW:
+        return f"{name} stayed at {percent(after)}."
+    verb = "rose" if low.mean > 0 else "fell"
+    return f"{name} {verb} from {percent(before)} to {percent(after)} ({points(low.mean)} points)."
 
 
-def _noise(change: Change, images: int) -> float:
-    """Half a 95 % interval of the difference of two accuracies on `images` test images, taken as independent."""
-    variance = sum(share * (1 - share) for share in (change.before, change.after)) / images
-    return 1.96 * float(variance**0.5)
-
-
-def _verdict(few: Change, top1: Change, noise: float) -> Finding:
-    chance = f"the choice of test images alone can make (about ±{100 * noise:.1f} points)"
-    if abs(few.mean) <= noise:
-        text = (
-            f"The change on few-shot classes is within what {chance}: it does not show whether adaptation helps them."
+def _over_images(head: str, runs: Sequence[Run]) -> Finding:
+    """McNemar's exact test on each run's few-shot test images, corrected by Holm over the runs."""
+    few = [np.asarray(run.groups.few, dtype=int) for run in runs]
+    gained, lost, images = (
+        [int(counts[group].sum()) for counts, group in zip(column, few, strict=True)]
+        for column in ([run.gained for run in runs], [run.lost for run in runs], [_images(run) for run in runs])
+    )
+    p_values = [mcnemar_test(*pair) for pair in zip(gained, lost, strict=True)]
+    beyond = [index for index, p in enumerate(holm(p_values)) if p < LEVEL]
+    several = len(runs) > 1
+    test = "McNemar's exact test" + (f", Holm over {len(runs)} runs" if several else "")
+    where = f"in each of {len(runs)} runs " if several else ""
+    if not beyond:
+        least, more, fewer = min(zip(p_values, gained, lost, strict=True))
+        return Finding(
+            "open",
+            f"{head}{where}the change on few-shot classes is within what the choice of test images can make ({test}; "
+            f"least p before correction {p_text(least)}, {more} images gained and {fewer} lost): it does not show "
+            "whether adaptation helps them.",
         )
-        return Finding("open", text)
-    if few.mean < 0:
-        text = f"Few-shot classes got worse by more than {chance}: adaptation did not do here what it is for."
-        return Finding("shown", text)
-    cost = "Overall accuracy did not pay for it."
-    if top1.mean <= -UNCHANGED_BELOW:
-        cost = f"Overall accuracy paid for it ({points(top1.mean)} points of top-1)."
-    return Finding("shown", f"The gain on few-shot classes is larger than {chance}. {cost}")
+
+    def told(index: int) -> str:
+        low, high = paired_interval(gained[index], lost[index], images[index])
+        step = (gained[index] - lost[index]) / images[index]
+        return f"{runs[index].name} ({points(step)} points of recall over its images, {points(low)} to {points(high)})"
+
+    parts = []
+    for verb, chosen in (
+        ("gain", [index for index in beyond if gained[index] > lost[index]]),
+        ("loss", [index for index in beyond if gained[index] < lost[index]]),
+    ):
+        if chosen:
+            more = len(chosen) - NAMED_RUNS
+            named = ", ".join(told(index) for index in chosen[:NAMED_RUNS]) + (f" and {more} more" if more > 0 else "")
+            parts.append(
+                f"the {verb} on few-shot classes is larger than the choice of test images can make in "
+                f"{f'{len(chosen)} of {len(runs)} runs' if several else 'the one run'}: {named}"
+            )
+    before, after = ([float(runs[index].metrics[model]["top1"] or 0.0) for index in beyond] for model in MODELS)
+    top1 = np.subtract(after, before).tolist()
+    cost = f"Top-1 changed by {points(min(top1))} to {points(max(top1))} points there."
+    return Finding("shown", f"{head}{'; '.join(parts)} ({test}; 95 % score intervals). {cost}")
 
 
-def _over_seeds(results: Results, factor: int | float) -> Finding:
-    if len(results.seeds) == 1:
+def _images(run: Run) -> NDArray[np.int64]:
+    """(K,) test images of each class."""
+    images: NDArray[np.int64] = run.confusion["adapted"].sum(axis=1)
+    return images
+
+
+def _over_seeds(head: str, changes: Sequence[Change], seeds: int) -> Finding:
+    """Each method's change by seed; shown where the exact sign-flip test says so, whatever an interval looks like."""
+    if seeds == 1:
         text = "No interval: with one seed all runs share one split of the data, and another split may change this."
         return Finding("open", text)
-    changes = [change_of(results.of(factor=factor, seed=seed), "few") for seed in results.seeds]
-    by_seed = tuple(change.mean for change in changes if change is not None)
-    result = spread(by_seed)
-    low, high = result.low or 0.0, result.high or 0.0
-    interval = f"95 % interval {points(low)} to {points(high)}, sign-flip p {p_text(sign_flip_test(by_seed))}"
-    text = f"Over {result.n} seeds few-shot recall changed by {points(result.mean)} points ({interval})"
-    if low > 0 or high < 0:
-        return Finding("shown", text + ".")
-    return Finding("open", text + ": the interval includes no change.")
+    adjusted = holm([sign_flip_test(change.by_seed) for change in changes])
+    told = "; ".join(
+        f"{change.method} {_with_interval(spread(change.by_seed))}, p {p_text(p)}"
+        for change, p in zip(changes, adjusted, strict=True)
+    )
+    corrected = "sign-flip test" + (f", Holm over {len(changes)} methods" if len(changes) > 1 else "")
+    text = f"{head}over {seeds} seeds few-shot recall changed by (points, 95 % t interval, {corrected}) {told}."
+    if any(p < LEVEL for p in adjusted):
+        shown = [change.method for change, p in zip(changes, adjusted, strict=True) if p < LEVEL]
+        return Finding("shown", f"{text} This shows a change for {', '.join(shown)}.")
+    least = min(1.0, smallest_p_value(seeds) * len(changes))
+    if least >= LEVEL:
+        return Finding(
+            "open",
+            f"{text} {seeds} seeds are too few for this exact test to reach 5 %, whatever the data (its least p here "
+            f"is {least:.3g}): read the intervals.",
+        )
+    return Finding("open", f"{text} None of them is shown to differ from no change.")
+
+
+def _with_interval(found: Spread) -> str:
+    if found.low is None or found.high is None:
+        return f"{points(found.mean)} [alike in all seeds: no interval]"
+    return f"{points(found.mean)} [{points(found.low)}, {points(found.high)}]"

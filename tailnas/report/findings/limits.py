@@ -6,8 +6,9 @@ from statistics import median
 
 import numpy as np
 
+from tailnas.data.repeated import Repeated
 from tailnas.report.findings.finding import Finding, few_shot_images
-from tailnas.report.runs import Results
+from tailnas.report.runs import Factor, Results
 from tailnas.report.statistics import accuracy_half_width
 
 SIZE_TOLERANCE = 0.10
@@ -38,7 +39,15 @@ def limit_findings(results: Results) -> list[Finding]:
     return [*findings, Finding("note", text)]
 
 
-def _sizes(results: Results, factor: int | float) -> Finding | None:
+def repeated_findings(repeated: Repeated) -> list[Finding]:
+    """A warning where the same image stands in both parts or under two classes of the target."""
+    if not repeated.across_parts and not repeated.across_classes:
+        return []
+    text = f"In the target {repeated}: what was trained on is part of what is measured, or has two right answers."
+    return [Finding("warning", text)]
+
+
+def _sizes(results: Results, factor: Factor) -> Finding | None:
     sizes = [run.parameters for run in results.of(factor=factor)]
     middle = median(sizes)
     outside = sum(abs(size - middle) > SIZE_TOLERANCE * middle for size in sizes)
@@ -46,7 +55,7 @@ def _sizes(results: Results, factor: int | float) -> Finding | None:
         return None
     return Finding(
         "open",
-        f"Imbalance factor {factor}: the networks have {min(sizes):,} to {max(sizes):,} parameters, {outside} of "
+        f"{results.title(factor)}: the networks have {min(sizes):,} to {max(sizes):,} parameters, {outside} of "
         f"{len(sizes)} more than 10 % away from the median; part of a difference between them may be size.",
     )
 

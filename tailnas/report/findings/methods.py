@@ -10,15 +10,15 @@ import numpy as np
 
 from tailnas.report.comparisons import BASELINES, Comparison, compare_methods
 from tailnas.report.findings.finding import Finding, p_text, percent, points
-from tailnas.report.runs import Results
+from tailnas.report.runs import Factor, Results
 from tailnas.report.statistics import LEVEL, accuracy_half_width, pairs_needed, smallest_p_value
 
 _SHORT = {"top1": "top-1", "few": "few-shot recall"}
 
 
-def method_findings(results: Results, factor: int | float) -> list[Finding]:
+def method_findings(results: Results, factor: Factor) -> list[Finding]:
     """What can be said between methods at one imbalance factor."""
-    head = f"Imbalance factor {factor}: "
+    head = f"{results.title(factor)}: "
     if len(results.methods) == 1:
         return [Finding("open", head + "one method was run, so there is nothing to compare it with.")]
     if len(results.seeds) == 1:
@@ -27,12 +27,11 @@ def method_findings(results: Results, factor: int | float) -> list[Finding]:
     if not rows:
         return [Finding("open", head + f"neither {' nor '.join(BASELINES)} is in the study to compare with.")]
     findings = [Finding("shown" if any(row.told_apart for row in rows) else "open", head + _told_apart(rows))]
-    findings.append(_resolution(head, rows, len(results.seeds)))
-    floor = _least_p(rows, len(results.seeds))
-    return [*findings, floor] if floor else findings
+    more = (_resolution(head, rows, len(results.seeds)), _least_p(rows, len(results.seeds)))
+    return [*findings, *filter(None, more)]
 
 
-def _one_seed(results: Results, factor: int | float) -> str:
+def _one_seed(results: Results, factor: Factor) -> str:
     runs = results.of(factor=factor)
     top1 = {run.method: run.metrics["adapted"]["top1"] or 0.0 for run in runs}
     low, high = min(top1, key=lambda method: top1[method]), max(top1, key=lambda method: top1[method])
@@ -62,9 +61,11 @@ def _told_apart(rows: Sequence[Comparison]) -> str:
     )
 
 
-def _resolution(head: str, rows: Sequence[Comparison], seeds: int) -> Finding:
+def _resolution(head: str, rows: Sequence[Comparison], seeds: int) -> Finding | None:
     top1 = [row for row in rows if row.metric == "top1"]
     detectable = sorted(100 * row.detectable for row in top1 if row.detectable is not None)
+    if not detectable:
+        return None
     sd = median(row.difference.sd for row in top1 if row.difference.sd is not None)
     return Finding(
         "note",

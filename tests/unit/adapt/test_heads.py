@@ -116,6 +116,24 @@ def test_history_is_about_the_head_that_is_saved(name, network, loop):
     assert result.history[-1]["balanced_accuracy"] == balanced_accuracy(data.labels, predictions, CLASSES)
 
 
+def test_a_progressive_sampler_advances_while_a_head_is_trained(loop):
+    """Features say which class they are of; of 100:10:1 images the rarest class is drawn ever more often."""
+
+    class Recording(nn.Linear):
+        def forward(self, features):
+            drawn.append(features.argmax(1))
+            return super().forward(features)
+
+    drawn = []
+    labels = torch.arange(CLASSES).repeat_interleave(torch.tensor([100, 10, 1]))
+    task = HeadTask(Recording(CLASSES, CLASSES), torch.eye(CLASSES)[labels], labels, 0, loop)
+    training = method("crt", epochs=20, batch_size=37).settings.training
+    task.train(task.head, training, "progressively_balanced")
+    steps = [batch for batch in drawn if len(batch) == 37]
+    late = torch.cat(steps[len(steps) // 2 :])
+    assert 0.20 < float(late.eq(2).double().mean()) < 0.30, "1/4 over the last half, 1/111 without advance"
+
+
 def test_crt_forgets_the_old_head(network, loop, tmp_path):
     results = []
     for run in range(2):

@@ -35,6 +35,7 @@ def test_saved_and_loaded(tmp_path, channels) -> None:
         "image_size": 16,
         "channels": channels,
         "train_counts": [4, 4, 4],
+        "repeated": {"images": 0, "across_parts": 0, "across_classes": 0},
     }
 
 
@@ -47,7 +48,8 @@ def test_bytes_depend_on_the_content_alone(tmp_path) -> None:
     )  # fmt: skip
     save(strided, tmp_path / "two")
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == ["meta.json", "test_images.npy", "test_labels.npy", "train_images.npy", "train_labels.npy"]
+    parts = [f"{part}_{what}.npy" for part in ("test", "train") for what in ("images", "labels")]
+    assert files == ["digests.npy", "meta.json", *parts]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailnas.data.dataset import Part
+from tailnas.evaluate.measurement import evaluate, write_per_class
 from tailnas.evaluate.metrics import (
     confusion_counts,
     evaluate_predictions,
@@ -125,3 +128,35 @@ def test_diverged_predictions_are_told_in_one_line():
 def test_arguments_that_do_not_fit_are_refused(labels, counts, message):
     with pytest.raises(ValueError, match=message):
         evaluate_predictions([[0.5, 0.5], [0.2, 0.8]], labels, counts, bins=5)
+
+
+class Fixed(torch.nn.Module):
+    """Predicts the classes it is given, whatever the images."""
+
+    in_channels = 1
+
+    def __init__(self, predictions):
+        super().__init__()
+        self.classifier = torch.nn.Linear(1, 3)
+        self.predictions = predictions
+
+    def forward(self, images):
+        return self.classifier(images[:, :, 0, :1].flatten(1))
+
+    def predict(self, images):
+        chosen, self.predictions = self.predictions[: len(images)], self.predictions[len(images) :]
+        return torch.eye(3)[torch.tensor(chosen)]
+
+
+def test_images_that_adaptation_puts_right_or_wrong_are_counted_by_class(tmp_path):
+    """Of class 0 one is gained and one lost, which recall does not show; of class 2 two are gained."""
+    labels = np.array([0, 0, 0, 1, 1, 2, 2, 2])
+    before, after = [0, 1, 0, 1, 1, 0, 0, 2], [1, 0, 0, 1, 1, 2, 2, 2]
+    test = Part(np.zeros((8, 1, 4, 4), np.uint8), labels, ("a", "b", "c"))
+    measured = evaluate({"retrained": Fixed(before), "adapted": Fixed(after)}, test, [30, 20, 10], 3, 15)
+    assert measured.gained.tolist() == [1, 0, 2] and measured.lost.tolist() == [1, 0, 0]
+    assert measured.recall["retrained"][0] == measured.recall["adapted"][0] == 2 / 3
+    write_per_class(tmp_path / "per_class.csv", measured, test.classes, [30, 20, 10])
+    lines = (tmp_path / "per_class.csv").read_text().splitlines()
+    assert lines[0] == "class,name,count,recall_retrained,recall_adapted,gained,lost"
+    assert lines[1].endswith(",1,1") and lines[3].endswith(",2,0")

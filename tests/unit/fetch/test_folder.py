@@ -1,4 +1,5 @@
 import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -98,6 +99,44 @@ def test_one_file_under_two_names(tmp_path, link) -> None:
     link(tmp_path / "a/image 0.png", tmp_path / "b/again.png")
     with pytest.raises(UserError, match=r"image 0\.png' and .*again\.png' are the same file"):
         folder.load(settings(tmp_path), 16, 1)
+
+
+@pytest.mark.parametrize(
+    ("copies", "crossing"),
+    [
+        ({"train/a/image 0.png": "train/b/again.png"}, True),
+        ({"train/a/image 0.png": "test/a/again.png"}, True),
+        ({"train/a/image 0.png": "train/a/again.png"}, False),
+        ({"test/b/image 0.png": "test/b/again.png"}, False),
+    ],
+)
+@pytest.mark.parametrize("exact", [True, False], ids=["byte by byte", "pixel by pixel"])
+def test_the_same_image_in_two_files(tmp_path, capsys, copies, crossing, exact) -> None:
+    """Refused in two classes or two parts, whatever the format; named where it stays within one."""
+    fill(tmp_path / "train", {"a": 4, "b": 4})
+    fill(tmp_path / "test", {"a": 4, "b": 4}, first=100)
+    ((one, other),) = copies.items()
+    if exact:
+        shutil.copy(tmp_path / one, tmp_path / other)
+    else:
+        other = other.replace("png", "bmp")
+        Image.open(tmp_path / one).convert("RGB").save(tmp_path / other)
+    if crossing:
+        ask = settings(tmp_path, test_per_class=4 if "test" in other else 2)
+        text = told(ask, "path: 1 image(s) in two classes or in both the training and the test part: ", other)
+        assert f"{str(tmp_path / one)!r} = " in text or f" = {str(tmp_path / one)!r}" in text
+        return
+    (tmp_path / "test/a/image 4.png").unlink(missing_ok=True)
+    folder.load(settings(tmp_path, test_per_class=4), 16, 3)
+    said = capsys.readouterr().out
+    assert said.startswith("data: mine: path: warning: 1 image(s) more than once in a class: ") and other in said
+
+
+def test_a_copy_that_the_seed_puts_into_both_parts(tmp_path) -> None:
+    fill(tmp_path, {"a": 4, "b": 4})
+    for i in range(4):
+        shutil.copy(tmp_path / f"a/image {i}.png", tmp_path / f"a/again {i}.png")
+    told(settings(tmp_path, test_per_class=3), "image(s) in two classes or in both the training and the test part")
 
 
 def told(ask: folder.Settings, *parts: str) -> str:

@@ -133,9 +133,26 @@ def test_a_budget_of_two_branches_is_twice_as_large(make_task):
     assert bbn.details["budget_multiply_adds"] == 2 * darts.details["budget_multiply_adds"]
 
 
-def test_random_follows_its_seed(make_task):
-    results = [search("random", make_task(seed=seed)) for seed in (0, 0, 1)]
-    assert results[0].genotype == results[1].genotype != results[2].genotype
+def test_candidates_follow_seed_method_factor_and_data(make_task, ranking_task):
+    """The same for the same run; a stream of their own for each method, imbalance factor and data set."""
+    run = ("random", "30", "digits")
+    others = [("imb_nas", "30", "digits"), ("random", "10", "digits"), ("random", "30", "glyphs")]
+    tasks = [replace(make_task(), run=own) for own in (run, run, *others)] + [replace(make_task(seed=1), run=run)]
+    drawn = [search("random", task).genotype for task in tasks]
+    assert drawn[0] == drawn[1] and len(set(drawn)) == 5
+    ranking_tasks = [replace(ranking_task("scratch"), run=own) for own in others]
+    tables = [search("imb_nas", task, **ranking("scratch")).tables for task in ranking_tasks]
+    ranked = [{row["genotype"] for row in table["candidates"]} for table in tables]
+    assert len(set.union(*ranked)) == sum(map(len, ranked))
+
+
+def test_given_genotypes_are_taken_as_they_stand_one_for_each_seed(make_task):
+    """Edges keep their order, on which initial weights depend: a table's run comes back bit by bit."""
+    lines = [DARTS_V2.to_line(), Genotype(network="resnet32").to_line()]
+    assert DARTS_V2.in_order() != DARTS_V2
+    found = [search("given", make_task(seed=seed), genotypes=lines) for seed in (0, 1, 2)]
+    assert [result.genotype for result in found] == [DARTS_V2, Genotype(network="resnet32"), DARTS_V2]
+    assert found[0].history == [{"epoch": 0, "genotype": lines[0]}] and not any(found[0].cost.to_dict().values())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tailnas.search.method import PACKAGE, starting_paths
 from tests.unit.small_search import PARAMS
 
 BY_GRADIENT = ("bbn", "bbn_hls", "darts", "darts_resample", "darts_reweight", "lt_darts")
-WITHOUT_START = ("darts_v2", "frozen", "random", "random_best", "resnet32")
+WITHOUT_START = ("darts_v2", "frozen", "given", "random", "random_best", "resnet32")
 STARTS = {"none": "single", "head": "single", "finetune": "single", "scratch": None}
 """Of imb_nas, by adaptation."""
 

@@ -35,8 +35,11 @@ class Tree:
     root: Path
     study: Study
 
-    def run(self, method, factor=30, seed=0):
+    def search(self, method, factor=30, seed=0):
         return self.root / "results/runs" / f"{method}-{factor}-{seed}"
+
+    def run(self, method, factor=30, seed=0, retrain_seed=0):
+        return self.root / "results/runs" / f"{method}-{factor}-{seed}-{retrain_seed}"
 
     def read(self, study=None):
         return read_results(self.root / "results", self.root / "data/splits", study or self.study)
@@ -54,8 +57,20 @@ class Tree:
 def make_tree(tmp_path):
     """`make_tree(methods=..., seeds=...)` writes a study's files; `still` methods' alphas hardly move."""
 
-    def make(methods=("darts", "bbn_hls", "random"), imbalance_factors=(30,), seeds=(0,), classes=DIGITS, still=()):
-        study = Study(methods=[*methods], imbalance_factors=[*imbalance_factors], seeds=[*seeds])
+    def make(
+        methods=("darts", "bbn_hls", "random"),
+        imbalance_factors=(30,),
+        seeds=(0,),
+        retrain_seeds=(0,),
+        classes=DIGITS,
+        still=(),
+    ):
+        study = Study(
+            methods=[*methods],
+            imbalance_factors=[*imbalance_factors],
+            seeds=[*seeds],
+            retrain_seeds=[*retrain_seeds],
+        )
         tree = Tree(tmp_path, study)
         write_study(tree, classes, still)
         return tree
@@ -79,10 +94,13 @@ def write_study(tree, classes, still):
                     "learning_rate": 0.0125 * (1 + np.cos(np.pi * epoch / 8)),
                     "loss": 3.1 * np.exp(-epoch / 3) + 0.4,
                     "balanced_accuracy": 0.86 * (1 - np.exp(-(epoch + 1) / 2.5)),
+                    "guessing": 0.06,
                 }
                 for epoch in range(8)
             ],
         )
+        cost = {"mixture": 7_000_000_000, "single": None}
+        (tree.root / f"results/pretrain/seed{seed}/cost.json").write_text(json.dumps(cost))
         for factor in tree.study.imbalance_factors:
             order = numpy_generator(seed, "classes", factor).permutation(len(classes))
             counts = [split_sizes(factor, len(classes))[rank] for rank in np.argsort(order)]
@@ -92,16 +110,20 @@ def write_study(tree, classes, still):
             ]
             write_rows(tree.root / f"data/splits/if{factor}-seed{seed}/counts.csv", rows)
             for method in tree.study.methods:
-                run, draw = tree.run(method, factor, seed), numpy_generator(seed, "run", method, factor)
-                genotype = write_search(run / "search", method, draw, method in still)
-                (run / "derive").mkdir()
-                write_genotype(run / "derive", genotype)
-                write_training(run, draw)
-                write_evaluation(run / "evaluate", draw, classes, counts)
+                search, draw = tree.search(method, factor, seed), numpy_generator(seed, "run", method, factor)
+                genotype = write_search(search / "search", method, draw, method in still)
+                (search / "derive").mkdir()
+                write_genotype(search / "derive", genotype)
+                for retrain_seed in tree.study.retrain_seeds:
+                    run = tree.run(method, factor, seed, retrain_seed)
+                    write_training(run, draw)
+                    write_evaluation(run / "evaluate", draw, classes, counts)
 
 
 def split_sizes(factor, num_classes):
     """Training images by rank, largest class first."""
+    if factor == "natural":
+        return (590, *[5] * (num_classes - 1))
     return COUNTS[factor] if num_classes == 10 else tuple(class_counts(300, num_classes, factor))
 
 
@@ -125,7 +147,9 @@ def write_search(folder, method, draw, still):
         genotype = replace(DARTS_V1, normal=DARTS_V1.reduce[:4] + DARTS_V1.normal[4:])
         write_rows(folder / "history.csv", [{"epoch": 0, "genotype": genotype.to_line()}])
         write_genotype(folder / FOUND, genotype)
-        (folder / "cost.json").write_text(json.dumps({"optimiser_steps": 0, "images": 0, "multiply_adds": 0}))
+        (folder / "cost.json").write_text(
+            json.dumps({"optimiser_steps": 0, "images": 0, "multiply_adds": 0, "pretrained": None})
+        )
         return genotype
     alphas = {name: 1e-3 * draw.normal(size=(1, EDGES, len(PRIMITIVES))) for name in COMPONENTS[method]}
     rows = []
@@ -163,6 +187,7 @@ def write_search(folder, method, draw, still):
         write_rows(folder / "mixing_ratio.csv", sweep)
     write_alphas(folder / FOUND, {name: values.astype(np.float32) for name, values in alphas.items()})
     cost = {"optimiser_steps": 24 * EPOCHS, "images": 48 * 24 * EPOCHS, "multiply_adds": 2_310_144}
+    cost["pretrained"] = "mixture"
     (folder / "cost.json").write_text(json.dumps(cost))
     return genotype
 
@@ -186,11 +211,12 @@ def write_evaluation(folder, draw, classes, counts):
     size = np.log(np.asarray(counts, float))
     bias = {"retrained": 0.9 * (size - size.mean()), "adapted": 0.25 * (size - size.mean())}
     scores = 2.6 * np.eye(num_classes)[labels] + draw.normal(size=(len(labels), num_classes))
-    metrics, confusion = {}, []
+    metrics, confusion, right = {}, [], {}
     for model, shift in bias.items():
         logits = 2 * (scores + shift)
         probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         metrics[model] = evaluate_predictions(probabilities, labels, counts, bins=15)
+        right[model] = probabilities.argmax(axis=1) == labels
         matrix = confusion_counts(labels, probabilities.argmax(axis=1), num_classes)
         confusion += [
             {"model": model, "true": true, "predicted": predicted, "count": n}
@@ -205,6 +231,12 @@ def write_evaluation(folder, draw, classes, counts):
     folder.mkdir()
     (folder / "metrics.json").write_text(json.dumps(metrics))
     write_rows(folder / "confusion.csv", confusion)
+    gained, lost = (
+        np.bincount(labels[right[now] & ~right[before]], minlength=num_classes).tolist()
+        for before, now in (("retrained", "adapted"), ("adapted", "retrained"))
+    )
+    rows = zip(classes, gained, lost, strict=True)
+    write_rows(folder / "per_class.csv", [{"name": name, "gained": up, "lost": down} for name, up, down in rows])
 
 
 def write_rows(path, rows):

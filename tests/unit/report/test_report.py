@@ -17,6 +17,7 @@ FILES = {
     "index.html",
     "summary.csv",
     "comparisons.csv",
+    "variance.csv",
     "metrics.json",
     "plots/search.csv",
     "plots/per_class.csv",
@@ -84,7 +85,7 @@ def test_report_of_the_default_study(make_tree):
         "What this study can and cannot tell apart",
         "no method can be ranked",
         "no interval",
-        "bbn_hls-30-0",
+        "bbn_hls-30-0-0",
         "Normal cell",
         "Reduction cell",
         "Instance head",
@@ -98,7 +99,7 @@ def test_report_of_the_default_study(make_tree):
     assert len(html) < 1_000_000
 
     summary = pd.read_csv(tree.root / "report/summary.csv")
-    assert summary["run"].tolist() == ["darts-30-0", "bbn_hls-30-0", "random-30-0"]
+    assert summary["run"].tolist() == ["darts-30-0-0", "bbn_hls-30-0-0", "random-30-0-0"]
     metrics = json.loads(files["metrics.json"])
     assert metrics["bbn_hls-if30"]["adapted"]["few"] == pytest.approx(run["adapted"]["few"], abs=1e-6)
     assert not re.search(rb"20[0-9]{2}-[01][0-9]-[0-3][0-9]", b"".join(files.values()))
@@ -123,13 +124,57 @@ def test_report_of_several_seeds_and_factors(make_tree):
     assert len(ids) == len(set(ids))
 
 
+def test_report_of_several_retrainings(make_tree):
+    """Spread between searches and between retrainings in page and table; one cell and one curve for each search."""
+    tree = make_tree(seeds=(0, 1), retrain_seeds=(0, 1, 2), methods=("darts", "random"))
+    files = tree.build()
+    page = Page(files["index.html"].decode())
+    text = " ".join(" ".join(page.text).split())
+    for phrase in (
+        "2 methods × 1 imbalance factor × 2 seeds × 3 retrainings = 12 runs",
+        "Mean ± standard deviation over 2 seeds, each the mean of 3 retrainings",
+        "Searches against retrainings",
+        "between retrainings of one genotype",
+    ):
+        assert phrase in text
+    table = pd.read_csv(tree.root / "report/variance.csv")
+    assert table["method"].tolist() == ["all", "darts", "random"] * 4
+    summary = pd.read_csv(tree.root / "report/summary.csv")
+    own = summary.query("method == 'darts'")
+    within = own.groupby("seed")["adapted_top1"].var(ddof=1).mean() ** 0.5
+    row = table.query("method == 'darts' and metric == 'top1' and model == 'adapted'").iloc[0]
+    assert row["sd_within"] == pytest.approx(100 * within) and (row["searches"], row["retrainings"]) == (2, 3)
+    assert len(pd.read_csv(tree.root / "report/plots/search.csv")) == 2 * 12
+    assert sum(tag == "title" or "Alphas of" in str(attributes) for tag, attributes in page.tags) >= 2
+
+
+def test_report_of_data_that_keeps_its_own_factor(make_tree):
+    tree = make_tree(methods=("darts", "random"), imbalance_factors=("natural",))
+    files = tree.build()
+    text = " ".join(" ".join(Page(files["index.html"].decode()).text).split())
+    assert "imbalance factor 118 (the data's own)" in text and "Imbalance factor natural" not in text
+    assert pd.read_csv(tree.root / "report/summary.csv")["measured_factor"].tolist() == [118.0, 118.0]
+
+
+def test_no_number_of_the_page_averages_over_methods(make_tree):
+    tree = make_tree(methods=("darts", "random"), seeds=(0, 1))
+    summary = tree.build() and pd.read_csv(tree.root / "report/summary.csv")
+    text = Page((tree.root / "report/index.html").read_text()).text
+    shown = text[text.index("Results", 30) : text.index("What this study can and cannot tell apart")]
+    for method, own in summary.groupby("method"):
+        position = shown.index(method)
+        before, after = (f"{100 * own[f'{model}_top1'].mean():.1f}" for model in ("retrained", "adapted"))
+        assert f"{before} → {after} %" in shown[position : position + 3]
+
+
 def test_a_run_that_is_no_longer_in_the_study_leaves_the_report(make_tree):
     tree = make_tree(methods=("random", "imb_nas"), seeds=(0, 1))
-    html = tree.build(study=Study(methods=["random"], imbalance_factors=[30], seeds=[1]))["index.html"].decode()
+    study = Study(methods=["random"], imbalance_factors=[30], seeds=[1], retrain_seeds=[0])
+    html = tree.build(study=study)["index.html"].decode()
     assert "random-30-1" in html
     assert "seed0" not in html
     assert "imb_nas" not in html
-    assert pd.read_csv(tree.root / "report/summary.csv")["run"].tolist() == ["random-30-1"]
+    assert pd.read_csv(tree.root / "report/summary.csv")["run"].tolist() == ["random-30-1-0"]
 
 
 def test_every_class_stands_in_the_page_from_head_to_tail(make_tree):
@@ -162,6 +207,8 @@ def test_what_was_not_measured_is_a_dash(make_tree):
     tree = make_tree(methods=("random",))
     path = tree.run("random") / "evaluate/confusion.csv"
     path.write_text(re.sub(r"(?m)^(\w+),0,(\d),\d+$", r"\1,0,\2,0", path.read_text()))
+    path = path.with_name("per_class.csv")
+    path.write_text(re.sub(r"(?m)^0,\d+,\d+$", "0,0,0", path.read_text()))
     text = Page(tree.build()["index.html"].decode()).text
     start = text.index("0", text.index("Change, points"))
     assert text[start + 3 : start + 6] == ["–", "–", "–"]
@@ -193,7 +240,8 @@ import sys
 from pathlib import Path
 from tailnas.foundation.settings import Study
 from tailnas.report.page import build_report
-root, study = Path(sys.argv[1]), Study(methods=["darts"], imbalance_factors=[30], seeds=[0])
+root = Path(sys.argv[1])
+study = Study(methods=["darts"], imbalance_factors=[30], seeds=[0], retrain_seeds=[0])
 build_report(root / "results", root / "data/raw/digits", root / "data/splits", study, root / "again")
 """
 
@@ -229,6 +277,6 @@ def test_classes_of_another_data_set_are_refused_before_anything_is_written(make
 def test_a_missing_input_is_named_before_anything_is_written(make_tree):
     tree = make_tree(methods=("random",))
     (tree.run("random") / "evaluate/confusion.csv").unlink()
-    with pytest.raises(UserError, match=r"random-30-0/evaluate/confusion\.csv: .*No such file"):
+    with pytest.raises(UserError, match=r"random-30-0-0/evaluate/confusion\.csv: .*No such file"):
         tree.build()
     assert not (tree.root / "report").exists()

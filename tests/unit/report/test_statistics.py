@@ -4,17 +4,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 
 from tailnas.report.statistics import (
     accuracy_half_width,
     holm,
+    mcnemar_test,
+    paired_interval,
     paired_t_power,
     pairs_needed,
     sign_flip_test,
     smallest_detectable_difference,
     smallest_p_value,
     spread,
+    variance_components,
 )
 
 SLEEP = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
@@ -32,6 +35,85 @@ def test_t_interval_of_students_sleep_data():
 def test_one_value_has_no_interval():
     result = spread([0.25])
     assert (result.n, result.mean, result.sd, result.low, result.high) == (1, 0.25, None, None, None)
+
+
+def test_equal_values_have_no_interval():
+    """Two runs that gain 3 of 10 images each tell nothing of the spread; an interval of no width would be a proof."""
+    result = spread([0.3, 0.3])
+    assert (result.mean, result.sd, result.low, result.high) == (0.3, 0.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p_value"),
+    [(0, 0, 1.0), (3, 0, 2 / 8), (0, 3, 2 / 8), (5, 0, 2 / 32), (6, 0, 2 / 64), (8, 1, 2 * 10 / 512), (2, 2, 1.0)],
+)
+def test_mcnemars_exact_test_by_hand(gained, lost, p_value):
+    assert mcnemar_test(gained, lost) == pytest.approx(p_value)
+
+
+def score_statistic(gained, lost, images, difference):
+    """By definition: the score of the difference under the most likely multinomial shares that have it, in float64."""
+    least = max(0.0, -difference)
+
+    def likelihood(losses):
+        gains = losses + difference
+        same = 1 - losses - gains
+        terms = ((gained, gains), (lost, losses), (images - gained - lost, same))
+        return -sum(count * np.log(max(share, 1e-300)) for count, share in terms if count)
+
+    best = optimize.minimize_scalar(
+        likelihood, bounds=(least, (1 - difference) / 2), method="bounded", options={"xatol": 1e-13}
+    ).x
+    variance = images * (2 * best + difference * (1 - difference))
+    return (gained - lost - images * difference) / variance**0.5
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "images"), [(3, 0, 10), (12, 2, 50), (2, 9, 40), (1, 1, 10), (0, 7, 25), (30, 12, 200)]
+)
+def test_the_paired_interval_ends_where_its_score_is_196(gained, lost, images):
+    low, high = paired_interval(gained, lost, images)
+    assert low < (gained - lost) / images < high
+    assert score_statistic(gained, lost, images, low) == pytest.approx(1.959964, abs=1e-4)
+    assert score_statistic(gained, lost, images, high) == pytest.approx(-1.959964, abs=1e-4)
+    mirrored = paired_interval(lost, gained, images)
+    assert (-mirrored[1], -mirrored[0]) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_no_change_and_every_change_have_an_interval_of_some_width():
+    """Where a Wald interval has none: nothing gained or lost, and 3 of 10 gained from 0."""
+    low, high = paired_interval(0, 0, 10)
+    # nobody judged differently: z^2 = 10 d^2 / (|d| (1 - |d|)) at the ends
+    assert high == pytest.approx(1.959964**2 / (10 + 1.959964**2), abs=1e-6) and low == pytest.approx(-high)
+    assert paired_interval(10, 0, 10)[1] == 1.0 and paired_interval(10, 0, 10)[0] < 0.75
+
+
+def test_variance_components_by_hand():
+    """Two searches of two retrainings: 1, 3 and 7, 9. MS between 36, MS within 2: (36 - 2) / 2 = 17."""
+    found = variance_components([[[1.0, 3.0], [7.0, 9.0]]])
+    assert (found.between, found.within) == (17.0, 2.0)
+    assert found.share == pytest.approx(17 / 19)
+    ratio = [(18 / stats.f.ppf(tail, 1, 2) - 1) / 2 for tail in (0.975, 0.025)]
+    assert found.low == max(0.0, ratio[0] / (1 + ratio[0])) and found.high == pytest.approx(ratio[1] / (1 + ratio[1]))
+    # a second method with another mean and the same spread: the same components, more degrees of freedom
+    both = variance_components([[[1.0, 3.0], [7.0, 9.0]], [[51.0, 53.0], [57.0, 59.0]]])
+    assert (both.between, both.within) == (17.0, 2.0)
+    # searches that differ less than their retrainings have no variance of their own
+    assert variance_components([[[1.0, 9.0], [2.0, 8.0]]]).between == 0.0
+    assert variance_components([[[5.0, 5.0], [5.0, 5.0]]]).share is None
+
+
+def test_variance_components_of_a_simulated_study():
+    """400 studies of 3 methods x 6 searches x 4 retrainings; sd 2 between, 1 within: share 0.8."""
+    draw = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        searches = draw.normal(0, 2, (3, 6, 1)) + np.array([50, 60, 70])[:, None, None]
+        found.append(variance_components(list(searches + draw.normal(0, 1, (3, 6, 4)))))
+    assert np.mean([one.between for one in found]) == pytest.approx(4.0, abs=0.25)
+    assert np.mean([one.within for one in found]) == pytest.approx(1.0, abs=0.02)
+    covered = np.mean([one.low <= 0.8 <= one.high for one in found])
+    assert 0.95 - 3 * 0.0109 < covered < 0.95 + 3 * 0.0109, "the interval is exact: 95 % within three standard errors"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tailnas.genotype.genotype import Genotype
 from tailnas.report.comparisons import comparisons_frame, comparisons_table
 from tailnas.report.plots import confusion_frame, per_class_frame, search_frame
 from tailnas.report.show import main
@@ -18,13 +19,43 @@ from tailnas.report.summary import mean_metric, results_table, study_metrics, su
 def test_summary_has_one_row_per_run_with_the_runs_own_numbers(make_tree):
     tree = make_tree(seeds=(0, 1))
     frame = summary_frame(tree.read())
-    assert frame["run"].tolist()[:2] == ["darts-30-0", "darts-30-1"]
+    assert frame["run"].tolist()[:2] == ["darts-30-0-0", "darts-30-1-0"]
     stored = json.loads((tree.run("bbn_hls", seed=1) / "evaluate/metrics.json").read_text())
-    row = frame.set_index("run").loc["bbn_hls-30-1"]
+    row = frame.set_index("run").loc["bbn_hls-30-1-0"]
     assert row["retrained_few"] == stored["retrained"]["few"]
     assert row["adapted_ece"] == stored["adapted"]["ece"]
     assert row["search_multiply_adds"] == 48 * 24 * 12 * 2_310_144
-    assert np.isnan(frame.set_index("run").loc["random-30-0", "softmax_movement"])
+    assert frame["pretrain_multiply_adds"].tolist() == [7_000_000_000] * 4 + [0] * 2, "random starts from nothing"
+    genotypes = [Genotype.from_json(text) for text in pd.read_csv(io.StringIO(frame.to_csv(index=False)))["genotype"]]
+    assert genotypes == [run.genotype for run in tree.read().runs]
+    assert np.isnan(frame.set_index("run").loc["random-30-0-0", "softmax_movement"])
+
+
+def test_a_seeds_value_is_the_mean_of_its_retrainings(make_results):
+    results = make_results(methods=("darts", "random"), seeds=(0, 1), retrain_seeds=(0, 1, 2))
+    frame = summary_frame(results)
+    by_seed = 100 * frame.groupby(["method", "seed"])["adapted_top1"].mean().unstack("seed")
+    rows = comparisons_frame(results).query("metric == 'top1' and model == 'adapted' and baseline == 'darts'")
+    differences = by_seed.loc["random"] - by_seed.loc["darts"]
+    assert (rows["seeds"].item(), rows["difference"].item()) == (2, pytest.approx(differences.mean()))
+    half = 12.706205 * differences.std(ddof=1) / 2**0.5
+    assert rows["high"].item() - rows["difference"].item() == pytest.approx(half, rel=1e-6)
+    line = next(line for line in results_table(frame).splitlines() if line.startswith("random"))
+    assert f"{by_seed.loc['random'].mean():.1f} +- {by_seed.loc['random'].std():.1f}" in line
+    metrics = study_metrics(results)["random-if30"]["adapted"]["top1"]
+    assert 100 * metrics == pytest.approx(by_seed.loc["random"].mean(), abs=1e-4)
+
+
+def test_differences_that_are_all_alike_have_no_interval(make_results):
+    results = make_results(methods=("darts", "random"), seeds=(0, 1))
+    gain = {"darts": 0.7, "random": 0.8}
+    runs = [
+        replace(run, metrics={model: {**own, "top1": gain[run.method]} for model, own in run.metrics.items()})
+        for run in results.runs
+    ]
+    frame = comparisons_frame(replace(results, runs=tuple(runs)))
+    row = frame.query("metric == 'top1' and model == 'adapted'").iloc[0]
+    assert row["difference"] == pytest.approx(10) and row[["low", "high", "detectable"]].isna().all()
 
 
 def test_metrics_for_dvc_are_means_over_seeds(make_results):
@@ -52,7 +83,7 @@ def test_table_for_the_terminal_of_one_seed(make_results):
     lines = table.splitlines()
     assert lines[0] == "Imbalance factor 30, retrained -> head adapted, one seed: no interval"
     assert len({len(line) for line in lines[1:]}) == 1
-    assert [line.split()[0] for line in lines[3:]] == ["darts-30-0", "bbn_hls-30-0", "random-30-0"]
+    assert [line.split()[0] for line in lines[3:]] == ["darts-30-0-0", "bbn_hls-30-0-0", "random-30-0-0"]
     row = frame.iloc[0]
     assert f"{100 * row['retrained_few']:.1f} -> {100 * row['adapted_few']:.1f}" in lines[3]
     assert f"{row['parameters']:,}" in lines[3]

@@ -14,7 +14,7 @@ from tailnas.foundation.errors import UserError
 from tailnas.foundation.seeding import torch_generator
 from tailnas.search.bilevel import Bilevel
 from tailnas.search.objective import SingleBranch, TwoBranch
-from tailnas.search.run import bilevel_cost
+from tailnas.search.run import bilevel_cost, bilevel_search
 from tailnas.search.sweep import mixing_ratio_sweep
 from tailnas.space.pretrained import supernet
 from tailnas.space.supernet import initial_alphas
@@ -46,6 +46,22 @@ def test_result_holds_what_was_searched_and_follows_the_seed(make_task, name):
     assert same(result, search(name, make_task()))
     other = search(name, make_task(seed=1, epochs=1))
     assert not any(torch.equal(values[:2], result.alphas[key][:2]) for key, values in other.alphas.items())
+
+
+def test_a_progressive_sampler_advances_in_both_halves(make_task):
+    """The rarest class is 1 in 7 images at first; over the last half of the epochs it is drawn in 2 of 7 cases."""
+
+    class Recording(SingleBranch):
+        def loss(self, batches, alphas, half="weight"):
+            drawn[half].append(batches[0][1])
+            return super().loss(batches, alphas, half)
+
+    drawn = {half: [] for half in HALVES}
+    task = make_task(epochs=16, batch_size=8)
+    bilevel_search(task, Recording(task.single_branch()), ("progressively_balanced",))
+    for labels in drawn.values():
+        late = torch.cat(labels[len(labels) // 2 :])
+        assert 0.21 < float(late.eq(2).double().mean()) < 0.37, f"of {len(late)} draws; 0.14 without advance"
 
 
 @pytest.mark.parametrize(("name", "order"), [("darts", "second"), ("bbn_hls", "first")])

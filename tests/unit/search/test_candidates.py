@@ -14,9 +14,10 @@ from tailnas.search.candidates import (
     RegularisedEvolution,
     make_candidates,
 )
-from tailnas.search.cost import Cost, candidate_network, path_costs
+from tailnas.search.cost import Cost
 from tailnas.search.ranking import rank
 from tailnas.space.multiply_adds import multiply_adds
+from tailnas.space.path_costs import candidate_network, path_costs
 from tailnas.space.random_genotype import mutated, random_genotype
 from tailnas.space.settings import Space
 from tailnas.training.loop import Loop

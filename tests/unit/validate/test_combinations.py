@@ -3,6 +3,7 @@
 import pytest
 
 from tailnas.foundation.errors import UserError
+from tailnas.validate.combinations import warnings
 from tailnas.validate.feasible import require_feasible
 
 BF16 = "'bf16' with runtime.device 'cpu'; allowed: 'float32' on a CPU"
@@ -18,6 +19,7 @@ GLMC = {
         "projection": 128,
     }
 }
+LOGITS = {"retrain.loss": {"name": "logit_adjustment", "tau": 1.0}}
 SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
 
 
@@ -27,7 +29,11 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
         ({"data.target.name": "glyphs"}, "data.target.name: 'glyphs' is also data.source.name; allowed: two different"),
         (
             {"split.profile": "natural", "study.imbalance_factors": [10, 30]},
-            "study.imbalance_factors: [10, 30] with split.profile 'natural'; allowed: one entry",
+            "study.imbalance_factors: [10, 30] with split.profile 'natural'; allowed: [natural], since the data keeps",
+        ),
+        (
+            {"study.imbalance_factors": [10, "natural"]},
+            "study.imbalance_factors: [10, \"natural\"] with split.profile 'exp'; allowed: numbers",
         ),
         *[
             ({"runtime.device": "cpu", f"{stage}.training.precision": "bf16"}, f"{stage}.training.precision: {BF16}")
@@ -101,6 +107,29 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
             {**TWO, "study.methods": ["frozen"], "search.frozen.weights": "w.pth", "search.frozen.sha256": 64 * "0"},
             "retrain.branches.name: 'two' with study.methods entry 'frozen'; allowed: 'one' or 'glmc'",
         ),
+        *[
+            (
+                {**correction, "adapt": {"method": "tau_norm", "tau": 0.5}},
+                f"adapt.tau: 0.5 with retrain.{said} corrects for class sizes twice; allowed: null",
+            )
+            for correction, said in [
+                (LOGITS, "loss.name: 'logit_adjustment'"),
+                ({"retrain.branches.sampler": "square_root"}, "branches.sampler: 'square_root'"),
+                ({"retrain.reweighting": {"when": "always", "beta": 0.9}}, "reweighting.when: 'always'"),
+                (TWO, "branches.name: 'two'"),
+            ]
+        ],
+        (
+            {"retrain.branches": {"name": "two", "mixing": {"schedule": "constant", "time": "start", "ratio": 1.0}}},
+            "retrain.branches.mixing.ratio: 1 never trains one of the branches; allowed: between 0 and 1",
+        ),
+        (
+            {
+                "study.methods": ["bbn"],
+                "search.bbn.mixing": {"schedule": "constant", "time": "start", "ratio": 0.0},
+            },
+            "search.bbn.mixing.ratio: 0 never trains one of the branches; allowed: between 0 and 1",
+        ),
         ({"retrain.augmentation.cutout": 17}, "retrain.augmentation.cutout: 17; allowed: at most data.image_size (16)"),
         (
             {"retrain.network.auxiliary_weight": 0.4},
@@ -117,7 +146,7 @@ def test_a_combination_is_one_line(complaints, changes, said):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"split.profile": "natural"},
+        {"split.profile": "natural", "study.imbalance_factors": ["natural"]},
         {"search.bilevel.freeze_backbone": True},
         {"runtime.device": "cuda", "search.training.precision": "bf16"},
         {"study.methods": ["imb_nas"], **SCRATCH},
@@ -139,6 +168,52 @@ def test_a_combination_is_one_line(complaints, changes, said):
 )
 def test_what_goes_together(load, changes):
     load(changes)
+
+
+TRAINING = {"epochs": 1, "batch_size": 64, "learning_rate": 0.1, "learning_rate_min": 0.0, "momentum": 0.9}
+HEADS = {"crt": {"training": {**TRAINING, "weight_decay": 0.0}}, "none": {}, "tau_norm": {"tau": None}}
+HEADS |= {"lws": HEADS["crt"], "reweight": {"beta": 0.99, **HEADS["crt"]}}
+CORRECTIONS = {
+    "retrain.loss.name: 'balanced_softmax'": {"retrain.loss": {"name": "balanced_softmax"}},
+    "retrain.loss.name: 'logit_adjustment'": LOGITS,
+    "retrain.branches.sampler: 'reversed'": {"retrain.branches.sampler": "reversed"},
+    "retrain.branches.name: 'two'": TWO,
+    "retrain.reweighting.when: 'deferred'": {"retrain.reweighting": {"when": "deferred", "beta": 0.9}},
+    "": {"retrain.loss": {"name": "ldam", "margin": 0.5, "scale": 30.0}},
+}
+
+
+@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_that_is_corrected_once_more_is_warned_of(load, head, correction):
+    lines = list(warnings(load({**CORRECTIONS[correction], "adapt": {"method": head, **HEADS[head]}})))
+    once_more = [f"adapt.method: {head!r} corrects the head once more after {correction}; 'none' keeps it, "]
+    thrown_away = [f"adapt.method: 'crt' makes another head, so that {correction} is of no effect on the adapted"]
+    expected = once_more if correction and head in ("lws", "reweight", "tau_norm") else []
+    if head == "crt" and "logit_adjustment" in correction:
+        expected = thrown_away
+    assert len(lines) == len(expected) and all(map(str.startswith, lines, expected)), lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"study.methods": ["random", "resnet32"]}, ['study.methods: ["random", "resnet32"] start from no super-net']),
+        ({"study.methods": ["darts"], "search.bilevel.initialisation": "scratch"}, ['study.methods: ["darts"] start']),
+        ({"pretrain.single_path": {"epochs": 1, "learning_rate": 0.01}}, ["pretrain.single_path: trained, but no "]),
+        ({"adapt.beta": 0}, ["adapt.beta: 0 weighs every class alike"]),
+        (
+            {"retrain.reweighting": {"when": "always", "beta": 0.0}, "adapt": {"method": "none"}},
+            ["retrain.reweighting"],
+        ),
+        ({"study.methods": ["darts_reweight"], "search.darts_reweight.beta": 0.0}, ["search.darts_reweight.beta: 0"]),
+    ],
+    ids=str,
+)
+def test_work_for_nothing_is_warned_of(load, changes, said):
+    lines = list(warnings(load(changes)))
+    assert len(lines) == len(said) and all(map(str.startswith, lines, said)), lines
 
 
 def digits(name):

@@ -107,6 +107,12 @@ OTHER_MISTAKES = [
     # not a number, and entries of lists
     ({"search.training.learning_rate": float("nan")}, f"search.training.learning_rate: nan; allowed: {RATE}"),
     ({"search.training.learning_rate": float("inf")}, f"search.training.learning_rate: inf; allowed: {RATE}"),
+    (
+        {"search.given.genotypes": ['{"normal": 3}']},
+        'search.given.genotypes.0: "{\\"normal\\": 3}"; allowed: a genotype in one line of JSON, as summary.csv has it',
+    ),
+    ({"study.imbalance_factors": ["long"]}, "study.imbalance_factors.0"),
+    ({"study.retrain_seeds": [-1]}, "study.retrain_seeds.0: -1; allowed: an integer at least 0"),
     ({"study.seeds": [-1]}, "study.seeds.0: -1; allowed: an integer at least 0"),
     ({"study.seeds": [None]}, "study.seeds.0: null; allowed: an integer at least 0"),
     ({"study.methods": ["../darts"]}, f'study.methods.0: "../darts"; allowed: {METHODS}'),

@@ -16,12 +16,13 @@ from tailnas.retrain.augmented import AugmentedBatches
 from tailnas.retrain.branches import BRANCHES, Branches
 from tailnas.retrain.cutout import Cutout
 from tailnas.retrain.image_mixing import IMAGE_MIXINGS
+from tailnas.retrain.initialisation import initialise
 from tailnas.retrain.loss import make_loss
 from tailnas.retrain.reweighting import ReweightedLoss
 from tailnas.retrain.settings import Retrain
 from tailnas.retrain.width import fitted_channels
 from tailnas.space.network import Network
-from tailnas.space.supernet import default_reductions, seeded_initialisation
+from tailnas.space.supernet import seeded_initialisation
 from tailnas.training.checkpoint import Row
 from tailnas.training.loop import Loop
 from tailnas.training.supervised import GeneratorState, TrainingBatches, fit
@@ -37,7 +38,7 @@ def retrain(
     loop: Loop,
 ) -> tuple[Network, list[Row]]:
     """Train the network of `genotype`: L cells and one more, which is the instance head where the genotype has one.
-    With two branches there is a class head beside it.
+    With two branches there is a class head beside it. Reductions are placed by the depth L + 1, as DARTS has them.
 
     The same recipe for every genotype; the last epoch counts, nothing is selected. Class priors and weights are those
     of `data`. Drop-path grows linearly from 0 to `network.drop_path` (DARTS, 1806.09055, section A.1). Returns the
@@ -50,7 +51,9 @@ def retrain(
         assert settings.network.parameters is not None
         channels = fitted_channels(lambda width: build(width, False), settings.network.parameters)
     with seeded_initialisation(seed_for(seed, "retrain", "network")):
-        network = build(channels, settings.network.auxiliary_weight > 0).to(data.device)
+        network = build(channels, settings.network.auxiliary_weight > 0)
+        initialise(network, settings.network.initialisation)
+    network.to(data.device)
     network.drop_path_generator = torch_generator(seed, "retrain", "drop path")
 
     counts = torch.bincount(data.labels.cpu(), minlength=num_classes)
@@ -80,6 +83,7 @@ def retrain(
         settings.training,
         loop,
         gradient_clip=settings.training.gradient_clip,
+        undecayed=family.undecayed(network.classifier),
         parts={"drop_path": GeneratorState(network.drop_path_generator)},
         start_epoch=start_epoch,
     )
@@ -102,7 +106,6 @@ def network_builder(
             num_classes,
             auxiliary=auxiliary,
             in_channels=in_channels,
-            reductions=default_reductions(settings.network.cells),
             branches=2 if settings.branches.name == "two" else 1,
         )
 
@@ -126,6 +129,7 @@ def augmented_batches(
         normalisation,
         Augmentation(training.crop_padding, training.flip),
         torch_generator(seed, *purpose, "augmentation"),
+        keep_last=training.last_batch == "keep",
     )
     if further.rand_augment is None and not further.cutout and further.image_mixing is None:
         return batches

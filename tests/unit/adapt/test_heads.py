@@ -27,9 +27,12 @@ METHODS = names("tailnas.heads")
 TRAINING = {
     "epochs": 3,
     "batch_size": 8,
+    "last_batch": "drop",
     "learning_rate": 0.05,
-    "learning_rate_min": 0.0,
+    "schedule": {"name": "cosine", "minimum": 0.0},
+    "warmup": None,
     "momentum": 0.9,
+    "nesterov": False,
     "weight_decay": 0.0005,
 }
 
@@ -39,8 +42,8 @@ def method(name, **changes):
     training = TRAINING | {key: changes.pop(key) for key in TRAINING.keys() & changes.keys()}
     own = {
         "reweight": {"beta": 0.9999, "training": training},
-        "crt": {"training": training},
-        "lws": {"training": training},
+        "crt": {"sampler": "class_balanced", "training": training},
+        "lws": {"sampler": "class_balanced", "training": training},
         "tau_norm": {"tau": None},
     }
     return ADAPT.parse({"method": name, **own.get(name, {}), **changes})

@@ -31,8 +31,9 @@ LOSSES = {
     "balanced_softmax": {"name": "balanced_softmax"},
     "ldam": {"name": "ldam", "margin": 0.5, "scale": 30.0},
     "logit_adjustment": {"name": "logit_adjustment", "tau": 1.5},
+    "sigmoid_focal": {"name": "sigmoid_focal", "gamma": 1.0},
 }
-DEFERRED = {"when": "deferred", "beta": 0.9}
+DEFERRED = {"when": "deferred", "beta": 0.9, "divided_by": "weights"}
 
 
 def settings(**changes):
@@ -145,7 +146,7 @@ def probabilities_of_the_blind(chosen, folder):
 
 
 def blind(**changes):
-    rates = {"learning_rate": 0.2, "learning_rate_min": 0.1, "weight_decay": 0.0}
+    rates = {"learning_rate": 0.2, "schedule": {"name": "cosine", "minimum": 0.1}, "weight_decay": 0.0}
     return settings(epochs=25, batch_size=sum(COUNTS), crop_padding=0, **rates, **changes)
 
 
@@ -153,7 +154,7 @@ def blind(**changes):
 def test_the_sampler_says_how_often_a_class_is_seen(sampler, tmp_path):
     found = probabilities_of_the_blind(blind(branches={"name": "one", "sampler": sampler}), tmp_path)
     # the last epochs count most
-    at_the_end = "class_balanced" if sampler == "progressively_balanced" else sampler
+    at_the_end = "class_balanced" if sampler in ("progressively_balanced", "class_aware") else sampler
     torch.testing.assert_close(found, class_probabilities(at_the_end, COUNTS), rtol=0, atol=0.06)
 
 

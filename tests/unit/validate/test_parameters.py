@@ -86,8 +86,9 @@ WRONG_VALUES = [
     ("search.imb_nas.adaptation.name", "tail", "none, head, finetune, scratch"),
     ("search.bbn_hls.backbone.schedule", "cubic", "constant, mixing, cosine"),
     # one value by another
-    ("search.training.learning_rate_min", 1.0, "at most learning_rate (0.025)"),
-    ("adapt.training.learning_rate_min", 1.0, "at most learning_rate (0.05)"),
+    ("search.training.schedule", {"name": "cosine", "minimum": 1.0}, "a minimum of at most learning_rate (0.025)"),
+    ("adapt.training.schedule", {"name": "cosine", "minimum": 1.0}, "a minimum of at most learning_rate (0.05)"),
+    ("retrain.training.schedule.name", "linear", "cosine, steps"),
     ("retrain.network.parameters", 5000, "null beside channels"),
 ]
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tailnas.adapt.features import FeatureBatches
 from tailnas.adapt.head_adaptation import adapt, halves_chooser
 from tailnas.adapt.head_task import Chooser, HeadTask
 from tailnas.adapt.settings import ADAPT
@@ -17,6 +18,7 @@ from tailnas.genotype.genotype import DARTS_V1
 from tailnas.heads.lws import ScaledHead
 from tailnas.heads.tau_norm import TAUS, chosen_tau, tau_normalised
 from tailnas.imbalance.accuracy import balanced_accuracy
+from tailnas.imbalance.samplers import make_sampler
 from tailnas.retrain.settings import Retrain
 from tailnas.space.network import Network, load_model, save_model
 from tailnas.space.supernet import seeded_initialisation
@@ -262,3 +264,21 @@ def test_how_often_a_head_sees_each_class(chosen, expected, loop):
     chosen.module.adapt_head(task, chosen.settings)
     found = head(torch.ones(1, 2)).softmax(1)[0]
     torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=0.06)
+
+
+@pytest.mark.parametrize("name", ["crt", "lws"])
+@pytest.mark.parametrize(("last_batch", "sizes"), [("keep", [20, 20, 8]), ("drop", [20, 20])])
+def test_classifier_balancing_passes_as_many_images_as_if_all_classes_were_the_largest(
+    name, last_batch, sizes, network, loop
+):
+    """16, 8 and 4 images of three classes: 3 x 16 per epoch; steps are counted by the checkpoint's optimiser."""
+    chosen = method(name, sampler="class_aware", last_batch=last_batch, batch_size=20, epochs=2)
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(28, 6, generator=generator), images().labels
+    drawing = make_sampler("class_aware", labels, CLASSES, torch.Generator().manual_seed(0))
+    batches = FeatureBatches(features, labels, drawing, 20, keep_last=last_batch == "keep")
+    drawn = [part for _, part in batches.epoch()]
+    assert [len(part) for part in drawn] == sizes and batches.steps_per_epoch == len(sizes)
+    if last_batch == "keep":
+        assert torch.cat(drawn).bincount().tolist() == [16, 16, 16]
+    assert len(adapt(chosen, network, images(), 0, loop).history) == 2

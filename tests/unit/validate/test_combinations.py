@@ -35,6 +35,10 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
         ),
         ({"derive.epoch": 8}, "derive.epoch: 8; allowed: 'last' or 1 to search.training.epochs (7)"),
         (
+            {"search.training.nesterov": True, "search.bilevel.order": "second"},
+            "search.training.nesterov: true with search.bilevel.order 'second'; allowed: false",
+        ),
+        (
             {"search.bilevel.freeze_backbone": True, "search.bilevel.initialisation": "scratch"},
             "search.bilevel.freeze_backbone: true with search.bilevel.initialisation 'scratch'; allowed: true with",
         ),

@@ -89,6 +89,8 @@ WRONG_VALUES = [
     ("search.training.schedule", {"name": "cosine", "minimum": 1.0}, "a minimum of at most learning_rate (0.025)"),
     ("adapt.training.schedule", {"name": "cosine", "minimum": 1.0}, "a minimum of at most learning_rate (0.05)"),
     ("retrain.training.schedule.name", "linear", "cosine, steps"),
+    ("retrain.training.schedule", {"name": "steps", "at": [0.9, 0.8], "factor": 0.1}, "a list in ascending order"),
+    ("retrain.training.warmup", 5, "a section with the keys part, start or null"),
     ("retrain.network.parameters", 5000, "null beside channels"),
 ]
 

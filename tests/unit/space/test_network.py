@@ -114,7 +114,7 @@ class TestModelFile:
         """Files from before reductions went by the whole depth have theirs at the same place as then."""
         network = Network(DARTS_V2, 4, 5, 10, in_channels=1, reductions=(1, 2)).eval()
         assert Network(DARTS_V2, 4, 5, 10, in_channels=1).reductions == (1, 3)
-        save_model(tmp_path / "model.safetensors", network, self.classes, (0.0,), (1.0,))
+        save_model(tmp_path / "model.safetensors", network)
         model, images = load_model(tmp_path / "model.safetensors"), torch.randn(2, 1, 16, 16)
         assert model.reductions == (1, 2) and torch.equal(model(images), network(images))
 

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tailnas.adapt.features import FeatureBatches
+from tailnas.adapt.settings import HeadTraining
 from tailnas.foundation.seeding import torch_generator
 from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.imbalance.samplers import make_sampler
 from tailnas.training.checkpoint import Row
 from tailnas.training.loop import Loop
-from tailnas.training.settings import Training
 from tailnas.training.supervised import fit
 
 
@@ -64,7 +64,7 @@ class HeadTask:
     def train(
         self,
         head: nn.Module,
-        training: Training,
+        training: HeadTraining,
         sampler: str,
         class_weights: Tensor | None = None,
         *,
@@ -77,7 +77,8 @@ class HeadTask:
         """
         generator = torch_generator(self.seed, "adapt", "sampler")
         drawing = make_sampler(sampler, self.labels.cpu(), self.num_classes, generator)
-        batches = FeatureBatches(self.features, self.labels, drawing, training.batch_size)
+        keep_last = training.last_batch == "keep"
+        batches = FeatureBatches(self.features, self.labels, drawing, training.batch_size, keep_last=keep_last)
         weight = None if class_weights is None else class_weights.to(self.features)
 
         def loss(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

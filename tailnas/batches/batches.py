@@ -22,21 +22,29 @@ from tailnas.imbalance.samplers import Sampler
 class EpochPlan:
     """What the batches of an epoch are made of: int64 (S, 1 or 4, B) on the device.
 
-    Row 0 of a step holds the images' indices, the others the draws of `Augmentation`.
+    Row 0 of a step holds the images' indices, the others the draws of `Augmentation`. `last` is a smaller step of its
+    own, (1 or 4, b), where the last images of a pass are kept.
     """
 
     steps: Tensor
+    last: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.steps) + (self.last is not None)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from self.steps
+        if self.last is not None:
+            yield self.last
 
 
 class Batches:
     """Batches of `data` as the sampler chooses them, augmented and normalised.
 
     data: images uint8 (N, C, H, W) and labels (N,) on a device. sampler: rows of `data`. batch_size: at most; smaller
-    data gives batches of all its images. generator: on the CPU, for the augmentation alone. With a padding for crops, a
-    padded copy of the images is kept beside them on the device.
+    data gives batches of all its images. generator: on the CPU, for the augmentation alone. keep_last: whether the
+    images that fill no batch at the end of a pass, two at least, make a smaller one. With a padding for crops, a padded
+    copy of the images is kept beside them on the device.
     """
 
     def __init__(
@@ -47,12 +55,16 @@ class Batches:
         normalisation: Normalisation,
         augmentation: Augmentation | None,
         generator: torch.Generator,
+        *,
+        keep_last: bool = False,
     ) -> None:
         if batch_size < 1 or len(data) < 1:
             raise ValueError(f"batch_size, images: {batch_size}, {len(data)}; allowed: from 1")
         self.data = data
         self.sampler = sampler
-        self.batch_size = min(batch_size, len(data))
+        self.batch_size = min(batch_size, sampler.images_per_epoch)
+        self.last_size = last_batch(sampler.images_per_epoch, self.batch_size) if keep_last else 0
+        """Images of the smaller batch at the end of a pass; 0 has none."""
         self.augmentation = augmentation
         self.generator = generator
         self._scale, self._shift = normalisation.scale_and_shift(data.device)
@@ -61,20 +73,27 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in one pass over the data."""
-        return max(1, len(self.data) // self.batch_size)
+        """Batches in one pass over the data."""
+        return self.sampler.images_per_epoch // self.batch_size + (self.last_size > 0)
 
     def plan(self, steps: int | None = None) -> EpochPlan:
-        """Draw the next `steps` batches (None: one pass)."""
+        """Draw the next `steps` batches, all of one size (None: one pass)."""
+        if steps is None and self.last_size:
+            rows, last = whole_pass(self.sampler, self.batch_size, self.last_size)
+            return EpochPlan(self._with_draws(rows), self._with_draws(last)[0])
         rows = self.sampler.epoch(self.steps_per_epoch if steps is None else steps, self.batch_size)
+        return EpochPlan(self._with_draws(rows))
+
+    def _with_draws(self, rows: Tensor) -> Tensor:
+        """int64 (S, 1 or 4, B) on the device, of rows (S, B)."""
         parts = [rows[:, None]]
         if self.augmentation is not None:
             draws = self.augmentation.draw(rows.numel(), self.generator)
             parts.append(draws.view(len(draws), *rows.shape).transpose(0, 1))
         plan = torch.cat(parts, dim=1)
         if self.data.device.type == "cuda":
-            return EpochPlan(plan.pin_memory().to(self.data.device, non_blocking=True))
-        return EpochPlan(plan.to(self.data.device))
+            return plan.pin_memory().to(self.data.device, non_blocking=True)
+        return plan.to(self.data.device)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -105,7 +124,7 @@ class Batches:
     def epoch(self, steps: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The next `steps` batches (None: one pass), drawn before the first is given out."""
         plan = self.plan(steps)
-        return (self.make(step) for step in plan.steps)
+        return (self.make(step) for step in plan)
 
     def state_dict(self) -> dict[str, Tensor]:
         """States of the sampler and of the augmentation's generator, as plain CPU tensors."""
@@ -117,6 +136,18 @@ class Batches:
         self.generator.set_state(state["generator"])
         prefix = "sampler."
         self.sampler.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+
+
+def last_batch(images: int, batch_size: int) -> int:
+    """Images that fill no batch at the end of a pass; 0 for a single one, of which there is no batch statistic."""
+    left = images % batch_size
+    return left if left > 1 else 0
+
+
+def whole_pass(sampler: Sampler, batch_size: int, last_size: int) -> tuple[Tensor, Tensor]:
+    """All draws of a pass: whole batches (S, batch_size) and the smaller last one (1, last_size)."""
+    (rows,) = sampler.epoch(1, sampler.images_per_epoch)
+    return rows[:-last_size].view(-1, batch_size), rows[None, -last_size:]
 
 
 def sequential_batches(

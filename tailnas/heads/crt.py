@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from tailnas.adapt.head_task import HeadResult, HeadTask
+from tailnas.adapt.settings import BalancedSampler, HeadTraining
 from tailnas.foundation.seeding import seed_for
 from tailnas.foundation.settings import Section
 from tailnas.space.supernet import seeded_initialisation
-from tailnas.training.settings import Training
 
 HEAD = "new"
 
@@ -15,7 +15,8 @@ HEAD = "new"
 class Settings(Section):
     """A new head, trained on class-balanced batches."""
 
-    training: Training
+    sampler: BalancedSampler
+    training: HeadTraining
 
 
 def adapt_head(task: HeadTask, settings: Settings) -> HeadResult:
@@ -25,4 +26,4 @@ def adapt_head(task: HeadTask, settings: Settings) -> HeadResult:
     with torch.no_grad():
         task.head.weight.copy_(fresh.weight)
         task.head.bias.copy_(fresh.bias)
-    return HeadResult(task.train(task.head, settings.training, "class_balanced"))
+    return HeadResult(task.train(task.head, settings.training, settings.sampler))

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from tailnas.adapt.head_task import HeadResult, HeadTask
+from tailnas.adapt.settings import HeadTraining
 from tailnas.foundation.settings import Fraction, Section
-from tailnas.training.settings import Training
 
 
 class Settings(Section):
@@ -17,7 +17,7 @@ class Settings(Section):
         description="delta: the label's class has probability 1 - delta + delta / K, each other class delta / K. The "
         "public code has 0.98."
     )
-    training: Training
+    training: HeadTraining
 
 
 def adapt_head(task: HeadTask, settings: Settings) -> HeadResult:

@@ -4,14 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from tailnas.adapt.head_task import HeadResult, HeadTask
+from tailnas.adapt.settings import BalancedSampler, HeadTraining
 from tailnas.foundation.settings import Section
-from tailnas.training.settings import Training
 
 
 class Settings(Section):
     """One learned scale per class, on class-balanced batches."""
 
-    training: Training
+    sampler: BalancedSampler
+    training: HeadTraining
 
 
 class ScaledHead(nn.Module):
@@ -33,7 +34,7 @@ class ScaledHead(nn.Module):
 def adapt_head(task: HeadTask, settings: Settings) -> HeadResult:
     """One scale per class, learned on class-balanced batches and written into weight and bias."""
     scaled = ScaledHead(task.head)
-    history = task.train(scaled, settings.training, "class_balanced")
+    history = task.train(scaled, settings.training, settings.sampler)
     with torch.no_grad():
         task.head.weight.mul_(scaled.scale[:, None])
         task.head.bias.mul_(scaled.scale)

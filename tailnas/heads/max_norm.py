@@ -5,9 +5,9 @@ from pydantic import Field
 from torch import Tensor
 
 from tailnas.adapt.head_task import HeadResult, HeadTask
+from tailnas.adapt.settings import HeadTraining
 from tailnas.foundation.settings import Fraction, Section, Share
 from tailnas.imbalance.class_weights import class_balanced_weights
-from tailnas.training.settings import Training
 
 
 class Settings(Section):
@@ -17,7 +17,7 @@ class Settings(Section):
     radius: Share = Field(
         description="Longest class vector, between the shortest (0) and the longest (1) of the retrained head."
     )
-    training: Training
+    training: HeadTraining
 
 
 def max_norm(weight: Tensor, radius: float | Tensor) -> Tensor:

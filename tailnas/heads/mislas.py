@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tailnas.adapt.head_task import HeadResult, HeadTask
+from tailnas.adapt.settings import HeadTraining
 from tailnas.batches.batches import Batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.foundation.seeding import torch_generator
@@ -18,7 +19,6 @@ from tailnas.imbalance.samplers import make_sampler
 from tailnas.imbalance.settings import ClassSmoothing
 from tailnas.imbalance.smoothing import class_smoothing, smoothed_cross_entropy
 from tailnas.space.network import Network
-from tailnas.training.settings import Training
 
 
 class Settings(Section):
@@ -31,7 +31,7 @@ class Settings(Section):
     shift_batch_norm: bool = Field(
         description="Estimate BatchNorm's running statistics anew on class-balanced batches, before all else."
     )
-    training: Training
+    training: HeadTraining
 
 
 def prepare(network: Network, data: DeviceImages, seed: int, settings: Settings) -> None:

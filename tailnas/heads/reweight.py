@@ -3,16 +3,16 @@
 from pydantic import Field
 
 from tailnas.adapt.head_task import HeadResult, HeadTask
+from tailnas.adapt.settings import HeadTraining
 from tailnas.foundation.settings import Fraction, Section
 from tailnas.imbalance.class_weights import class_balanced_weights
-from tailnas.training.settings import Training
 
 
 class Settings(Section):
     """The head trained on with the class-balanced loss."""
 
     beta: Fraction = Field(description="beta of the class-balanced weights (1 - beta) / (1 - beta^n).")
-    training: Training
+    training: HeadTraining
 
 
 def adapt_head(task: HeadTask, settings: Settings) -> HeadResult:

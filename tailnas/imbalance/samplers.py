@@ -48,6 +48,9 @@ def class_probabilities(kind: str | float, counts: Sequence[int] | Tensor) -> Te
 class Sampler(Protocol):
     """Draws rows of a data set."""
 
+    images_per_epoch: int
+    """Images that make up one pass."""
+
     def epoch(self, steps: int, batch_size: int) -> Tensor:
         """The next `steps` batches: int64 (steps, batch_size) on the CPU."""
 
@@ -68,19 +71,19 @@ class InstanceSampler:
     """
 
     def __init__(self, labels: ArrayLike | Tensor, num_classes: int, generator: torch.Generator) -> None:
-        self.size = len(_checked_labels(labels, num_classes))
+        self.images_per_epoch = len(_checked_labels(labels, num_classes))
         self.generator = generator
         self.pending = torch.empty(0, dtype=torch.int64)
 
     def epoch(self, steps: int, batch_size: int) -> Tensor:
         _check_request(steps, batch_size)
-        if batch_size > self.size:
-            raise ValueError(f"batch_size: {batch_size}; allowed: 1 to {self.size}, the images there are")
+        if batch_size > self.images_per_epoch:
+            raise ValueError(f"batch_size: {batch_size}; allowed: 1 to {self.images_per_epoch}, the images there are")
         batches: list[Tensor] = []
         missing = steps
         while missing:
             if len(self.pending) < batch_size:
-                self.pending = torch.randperm(self.size, generator=self.generator)
+                self.pending = torch.randperm(self.images_per_epoch, generator=self.generator)
             taken = min(missing, len(self.pending) // batch_size)
             batches.append(self.pending[: taken * batch_size].view(taken, batch_size))
             self.pending = self.pending[taken * batch_size :]
@@ -110,6 +113,7 @@ class ClassSampler:
     ) -> None:
         known = _checked_labels(labels, num_classes)
         self.generator = generator
+        self.images_per_epoch = len(known)
         self.counts = torch.bincount(known, minlength=num_classes)
         self.probabilities = class_probabilities(kind, self.counts)
         self._by_class = torch.argsort(known, stable=True)
@@ -156,6 +160,56 @@ class ProgressivelyBalancedSampler(ClassSampler):
         self.probabilities = state["probabilities"].clone()
 
 
+class ClassAwareSampler:
+    """Classes in turn, GROUP images of one at a time; max(n_c) K images make up a pass.
+
+    The classes come in one random order after the other, and so do the images of each class, so that a rare class is
+    gone through again and again. What the code of Kang et al. 2020 (1910.09217) retrains classifiers with.
+    """
+
+    GROUP = 4
+
+    def __init__(self, labels: ArrayLike | Tensor, num_classes: int, generator: torch.Generator) -> None:
+        known = _checked_labels(labels, num_classes)
+        counts = torch.bincount(known, minlength=num_classes)
+        class_probabilities("class_balanced", counts)  # refuses a class without images
+        self.generator = generator
+        self.images_per_epoch = int(counts.max()) * num_classes
+        self._cycles = [torch.arange(num_classes), *torch.argsort(known, stable=True).split(counts.tolist())]
+        """The classes, then the images of each."""
+        self._pending = [torch.empty(0, dtype=torch.int64)] * len(self._cycles)
+
+    def epoch(self, steps: int, batch_size: int) -> Tensor:
+        _check_request(steps, batch_size)
+        draws = steps * batch_size
+        classes = self._next(0, -(-draws // self.GROUP))
+        rows = torch.empty(len(classes), self.GROUP, dtype=torch.int64)
+        for c in range(len(self._cycles) - 1):
+            places = classes == c
+            rows[places] = self._next(c + 1, self.GROUP * int(places.sum())).view(-1, self.GROUP)
+        return rows.flatten()[:draws].view(steps, batch_size)
+
+    def _next(self, cycle: int, count: int) -> Tensor:
+        """The next `count` members of a cycle, which is shuffled anew whenever it has been gone through."""
+        members, parts = self._cycles[cycle], [self._pending[cycle]]
+        for _ in range(-(-(count - len(parts[0])) // len(members))):
+            parts.append(members[torch.randperm(len(members), generator=self.generator)])
+        drawn = torch.cat(parts)
+        self._pending[cycle] = drawn[count:]
+        return drawn[:count]
+
+    def set_epoch(self, epoch: int, epochs: int) -> None:
+        """Of no effect."""
+
+    def state_dict(self) -> State:
+        pending = {f"pending.{cycle}": values.clone() for cycle, values in enumerate(self._pending)}
+        return {"generator": self.generator.get_state(), **pending}
+
+    def load_state_dict(self, state: State) -> None:
+        self.generator.set_state(state["generator"])
+        self._pending = [state[f"pending.{cycle}"].clone() for cycle in range(len(self._cycles))]
+
+
 def _of_kind(kind: str) -> Callable[[ArrayLike | Tensor, int, torch.Generator], Sampler]:
     return lambda labels, num_classes, generator: ClassSampler(labels, num_classes, generator, kind)
 
@@ -166,6 +220,7 @@ SAMPLERS: dict[str, Callable[[ArrayLike | Tensor, int, torch.Generator], Sampler
     "square_root": _of_kind("square_root"),
     "reversed": _of_kind("reversed"),
     "progressively_balanced": ProgressivelyBalancedSampler,
+    "class_aware": ClassAwareSampler,
 }
 
 

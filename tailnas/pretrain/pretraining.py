@@ -95,7 +95,7 @@ def train_paths(
 ) -> tuple[SuperNet, list[Row]]:
     """Train a copy of `mixture` for `single_path.epochs` epochs, one uniformly drawn path per step.
 
-    The learning rate falls from `single_path.learning_rate`; all else is as `settings` say. Returns the super-network
+    The schedule starts with `single_path.learning_rate`; all else is as `settings` say. Returns the super-network
     and one row per epoch, with the balanced accuracy on the source's `held_out` images, the mean over MEASURED_PATHS
     random paths.
     """

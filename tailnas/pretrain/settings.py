@@ -11,8 +11,8 @@ class SinglePath(Section):
 
     epochs: Count = Field(description="Passes over the data. Paths learn slowly: many times the mixture's.")
     learning_rate: Positive = Field(
-        description="SGD learning rate at the start, which also falls to `learning_rate_min`. Paths want a lower one "
-        "than the mixture."
+        description="SGD learning rate, with which the mixture's schedule starts again. Paths want a lower one than "
+        "the mixture."
     )
 
 

@@ -43,19 +43,21 @@ class AugmentedBatches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in one pass over the data."""
+        """Batches in one pass over the data."""
         return self.batches.steps_per_epoch
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor | MixedLabels]]:
         """The next pass: images float32 (B, C, H, W), and labels int64 (B,) or, with mixing, pairs of them."""
         plan = self.batches.plan()
-        steps, device = len(plan), self.batches.data.device
-        draws = {
-            name: kind.draw(steps, self.batches.batch_size, self.batches.image_size, generator)
-            for name, (kind, generator) in self._drawing.items()
-        }
-        draws = {name: values if name == "rand_augment" else values.to(device) for name, values in draws.items()}
-        return (self._make(plan.steps[i], {name: values[i] for name, values in draws.items()}) for i in range(steps))
+        shapes = [(len(plan.steps), self.batches.batch_size)]
+        if plan.last is not None:
+            shapes.append((1, self.batches.last_size))
+        draws: dict[str, list[Tensor]] = {name: [] for name in self._drawing}
+        for steps, batch_size in shapes:
+            for name, (kind, generator) in self._drawing.items():
+                drawn = kind.draw(steps, batch_size, self.batches.image_size, generator)
+                draws[name] += drawn if name == "rand_augment" else drawn.to(self.batches.data.device)
+        return (self._make(step, {name: values[i] for name, values in draws.items()}) for i, step in enumerate(plan))
 
     def _make(self, step: Tensor, draws: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | MixedLabels]:
         pixels, labels = self.batches.pixels(step)

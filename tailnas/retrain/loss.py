@@ -49,6 +49,10 @@ class Loss(Generic[Settings]):
         """What stands in the place of a fresh `classifier` while training."""
         return classifier
 
+    def undecayed(self, classifier: nn.Linear) -> Sequence[nn.Parameter]:
+        """Weights of the training classifier that weight decay spares."""
+        return ()
+
     def trained_classifier(self, classifier: nn.Linear) -> nn.Linear:
         """The plain linear classifier that predicts what the trained one stands for."""
         return classifier

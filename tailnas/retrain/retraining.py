@@ -17,6 +17,7 @@ from tailnas.retrain.augmented import AugmentedBatches
 from tailnas.retrain.branches import Branches, OneBranch, TwoBranches
 from tailnas.retrain.cutout import Cutout
 from tailnas.retrain.image_mixing import IMAGE_MIXINGS
+from tailnas.retrain.initialisation import initialise
 from tailnas.retrain.loss import make_loss
 from tailnas.retrain.mixture_consistency import MixtureViews
 from tailnas.retrain.reweighting import ReweightedLoss
@@ -24,7 +25,7 @@ from tailnas.retrain.settings import Retrain
 from tailnas.retrain.width import fitted_channels
 from tailnas.space.frozen import FrozenCell
 from tailnas.space.network import Network
-from tailnas.space.supernet import default_reductions, seeded_initialisation
+from tailnas.space.supernet import seeded_initialisation
 from tailnas.training.checkpoint import Row
 from tailnas.training.loop import Loop
 from tailnas.training.supervised import GeneratorState, TrainingBatches, fit
@@ -46,7 +47,7 @@ def retrain(
     loop: Loop,
 ) -> tuple[Network, list[Row]]:
     """Train the network of `genotype`: L cells and one more, which is the instance head where the genotype has one.
-    With two branches there is a class head beside it.
+    With two branches there is a class head beside it. Reductions are placed by the depth L + 1, as DARTS has them.
 
     The same recipe for every genotype; the last epoch counts, nothing is selected. Class priors and weights are those
     of `data`. Drop-path grows linearly from 0 to `network.drop_path` (DARTS, 1806.09055, section A.1). Returns the
@@ -61,7 +62,9 @@ def retrain(
         assert settings.network.parameters is not None
         channels = fitted_channels(lambda width: build(width, False), settings.network.parameters)
     with seeded_initialisation(seed_for(seed, "retrain", "network")):
-        network = build(channels, settings.network.auxiliary_weight > 0).to(data.device)
+        network = build(channels, settings.network.auxiliary_weight > 0)
+        initialise(network, settings.network.initialisation)
+    network.to(data.device)
     for cell in network.cells:
         if isinstance(cell, FrozenCell):
             cell.load_weights()
@@ -95,6 +98,7 @@ def retrain(
         settings.training,
         loop,
         gradient_clip=settings.training.gradient_clip,
+        undecayed=family.undecayed(network.classifier),
         parts={"drop_path": GeneratorState(network.drop_path_generator)},
         start_epoch=start_epoch,
     )
@@ -125,7 +129,6 @@ def network_builder(
             num_classes,
             auxiliary=auxiliary,
             in_channels=in_channels,
-            reductions=default_reductions(settings.network.cells),
             branches=2 if settings.branches.name == "two" else 1,
         )
 
@@ -149,6 +152,7 @@ def augmented_batches(
         normalisation,
         Augmentation(training.crop_padding, training.flip),
         torch_generator(seed, *purpose, "augmentation"),
+        keep_last=training.last_batch == "keep",
     )
     if further.rand_augment is None and not further.cutout and further.image_mixing is None:
         return batches

@@ -32,12 +32,14 @@ def deferred(epoch: int, epochs: int) -> bool:
 class ReweightedLoss:
     """`loss` with class weights w_c = (1 - beta) / (1 - beta^n_c): always, from 80% of the epochs, or never.
 
+    A batch's loss is the sum of the weighted losses over the sum of the weights, or over the number of images.
     `set_epoch` must be called before each epoch.
     """
 
     def __init__(self, loss: Loss[Section], settings: NeverReweighted | Reweighted) -> None:
         self.loss = loss
         self.deferred = settings.when == "deferred"
+        self.by_images = isinstance(settings, Reweighted) and settings.divided_by == "images"
         self._weights: Tensor | None = None
         if isinstance(settings, Reweighted):
             self._weights = class_balanced_weights(loss.counts, settings.beta).to(loss.device)
@@ -58,10 +60,11 @@ class ReweightedLoss:
 
     def _mean(self, loss: Callable[..., Any], logits: Tensor, targets: Tensor | MixedLabels) -> Tensor:
         if isinstance(targets, Tensor):
-            return loss(logits, targets, self.weight)
+            value = loss(logits, targets, self.weight, "none" if self.by_images else "mean")
+            return value.mean()
         weights = torch.ones(logits.shape[1], device=logits.device) if self.weight is None else self.weight
         total, norm = logits.new_zeros(()), logits.new_zeros(())
         for labels, share in ((targets.labels, targets.share), (targets.partners, 1 - targets.share)):
             total = total + (share * loss(logits, labels, self.weight, "none")).sum()
             norm = norm + (share * weights[labels]).sum()
-        return total / norm
+        return total / (len(logits) if self.by_images else norm)

@@ -9,11 +9,17 @@ from pydantic import Field, ValidationInfo, field_validator
 from tailnas.foundation.extensions import Chosen, OneOf
 from tailnas.foundation.settings import Count, Fraction, NonNegative, Positive, Section, Share
 from tailnas.imbalance.settings import Mixing
-from tailnas.training.settings import NetworkTraining
+from tailnas.training.settings import LastBatch, NetworkTraining
+
+
+class RetrainTraining(NetworkTraining):
+    """Training of the derived network."""
+
+    last_batch: LastBatch
 
 
 class NetworkShape(Section):
-    """How large the derived network is."""
+    """How large the derived network is, and with which weights it starts."""
 
     channels: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         description="Channels of the first cells, doubled at each reduction; null fits them to `parameters`."
@@ -21,7 +27,14 @@ class NetworkShape(Section):
     parameters: Annotated[int, Field(ge=1000, le=1_000_000_000)] | None = Field(
         description="Parameters to which each genotype is fitted by its channels, within 5%; null takes `channels`."
     )
-    cells: Annotated[int, Field(ge=3, le=100)] = Field(description="Backbone cells; one more cell (the head) follows.")
+    cells: Annotated[int, Field(ge=3, le=100)] = Field(
+        description="Backbone cells L; one more cell (the head), or one per branch, follows. Of the D = L + 1 cells in "
+        "all, those at D//3 and 2D//3 reduce: 19 makes DARTS' network of 20. Of no effect on a hand-made network."
+    )
+    initialisation: Literal["default", "kaiming_normal", "kaiming_normal_convolutions"] = Field(
+        description="PyTorch's own; N(0, 2 / fan-in) for convolutions and classifier (1502.01852; LDAM-DRW's code), or "
+        "for convolutions alone (BBN's)."
+    )
     drop_path: Fraction = Field(description="Probability of a dropped path at the end; it grows from 0 linearly.")
     auxiliary_weight: NonNegative = Field(description="Weight of the auxiliary head's loss; 0 has no such head.")
 
@@ -63,8 +76,11 @@ class SingleBranch(Section):
     """One batch per step."""
 
     name: Literal["one"]
-    sampler: Literal["instance", "class_balanced", "square_root", "reversed", "progressively_balanced"] = Field(
-        description="How often a class is drawn; progressively_balanced goes from instance to class_balanced."
+    sampler: Literal[
+        "instance", "class_balanced", "square_root", "reversed", "progressively_balanced", "class_aware"
+    ] = Field(
+        description="How often a class is drawn; progressively_balanced goes from instance to class_balanced, "
+        "class_aware draws the classes in turn, max(n_c) K images per epoch."
     )
 
 
@@ -110,12 +126,16 @@ class Reweighted(Section):
         description="always, or in the last 20% of the epochs (DRW, 1906.07413)."
     )
     beta: Fraction = Field(description="beta of the weights.")
+    divided_by: Literal["weights", "images"] = Field(
+        description="What a batch's weighted losses are divided by: the sum of the weights (LDAM-DRW's code) or the "
+        "number of images (the class-balanced loss')."
+    )
 
 
 class Retrain(Section):
     """The derived network, trained from random weights on the whole long-tailed training data."""
 
-    training: NetworkTraining
+    training: RetrainTraining
     network: NetworkShape
     augmentation: FurtherAugmentation
     branches: Annotated[SingleBranch | BilateralBranches | MixtureConsistency, Field(discriminator="name")] = Field(

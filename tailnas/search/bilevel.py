@@ -54,6 +54,7 @@ class Bilevel:
             self.weights,
             lr=rate(training.learning_rate),
             momentum=training.momentum,
+            nesterov=training.nesterov,
             weight_decay=training.weight_decay,
             foreach=not on_gpu,
             fused=on_gpu,

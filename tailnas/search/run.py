@@ -25,7 +25,7 @@ from tailnas.search.sweep import mixing_ratio_sweep
 from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.supernet import initial_alphas
 from tailnas.training.checkpoint import Row
-from tailnas.training.learning_rate import cosine_learning_rate
+from tailnas.training.learning_rate import epoch_learning_rate
 from tailnas.training.loop import require_finite
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def bilevel_search(
             backbone.schedule,
             power=backbone.power if isinstance(backbone, PolynomialRate) else 1.0,
         )
-        rate = cosine_learning_rate(epoch / epochs, training.learning_rate, training.learning_rate_min)
+        rate = epoch_learning_rate(training, epoch)
         bilevel.set_learning_rates(rate, rates)
         components = ("backbone", "instance_head", "class_head") if objective.branches == 2 else ("backbone",)
         row |= {"lr_weights": rate} | {f"lr_{name}": rates[name] for name in components}

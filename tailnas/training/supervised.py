@@ -1,15 +1,15 @@
-"""Training of a classifier: SGD with momentum along half a cosine, one checkpoint per epoch."""
+"""Training of a classifier: SGD with momentum along a schedule, one checkpoint per epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from tailnas.training.checkpoint import Row, Stateful
-from tailnas.training.learning_rate import cosine_learning_rate
+from tailnas.training.learning_rate import epoch_learning_rate
 from tailnas.training.loop import Loop, require_finite
 from tailnas.training.settings import Training
 
@@ -42,6 +42,7 @@ def fit(
     loop: Loop,
     *,
     gradient_clip: float | None = None,
+    undecayed: Sequence[nn.Parameter] = (),
     parts: Mapping[str, Stateful] | None = None,
     start_epoch: Callable[[int], None] = lambda epoch: None,
     after_step: Callable[[], None] = lambda: None,
@@ -49,23 +50,29 @@ def fit(
 ) -> list[Row]:
     """Train `network` for `settings.epochs` epochs; returns one row per epoch: learning rate, mean loss, accuracy.
 
-    loss: called on every batch with the network in training mode. gradient_clip: largest norm. parts: further state for
-    the checkpoint. start_epoch: called with each epoch's number from 0. after_step: called after each step, to
-    project weights. measure: more columns, after each epoch.
+    loss: called on every batch with the network in training mode. gradient_clip: largest norm. undecayed: weights
+    of the network without weight decay. parts: further state for the checkpoint. start_epoch: called with each epoch's
+    number from 0. after_step: called after each step, to project weights. measure: more columns, after each epoch.
     The accuracy is that of the training batches as they were seen.
     """
     weights = [weight for weight in network.parameters() if weight.requires_grad]
+    free = {id(weight) for weight in undecayed}
+    groups: list[dict[str, Any]] = [{"params": [weight for weight in weights if id(weight) not in free]}]
+    if free:
+        groups.append({"params": [weight for weight in weights if id(weight) in free], "weight_decay": 0.0})
     optimiser = torch.optim.SGD(
-        weights,
+        groups,
         lr=settings.learning_rate,
         momentum=settings.momentum,
+        nesterov=settings.nesterov,
         weight_decay=settings.weight_decay,
         foreach=True,
     )
 
     def run_epoch(epoch: int, step_done: Callable[[], None]) -> Row:
-        rate = cosine_learning_rate(epoch / settings.epochs, settings.learning_rate, settings.learning_rate_min)
-        optimiser.param_groups[0]["lr"] = rate
+        rate = epoch_learning_rate(settings, epoch)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
         start_epoch(epoch)
         network.train()
         losses, hits = [], []

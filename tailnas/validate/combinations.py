@@ -13,6 +13,7 @@ from tailnas.retrain.loss import Loss, loss_class
 from tailnas.retrain.reweighting import deferred
 from tailnas.retrain.settings import Retrain, SingleBranch
 from tailnas.search.method import starting_paths
+from tailnas.training.settings import Cosine
 
 if TYPE_CHECKING:
     from tailnas.validate.parameters import Params
@@ -82,11 +83,11 @@ def _trainings(params: Params) -> Iterator[str]:
             yield f"{key}.precision: {training.precision!r} with runtime.device 'cpu'; allowed: 'float32' on a CPU"
         if training.crop_padding >= size:
             yield f"{key}.crop_padding: {training.crop_padding}; allowed: less than data.image_size ({size})"
-    path, end = params.pretrain.single_path, params.pretrain.training.learning_rate_min
-    if path is not None and end > path.learning_rate:
+    path, schedule = params.pretrain.single_path, params.pretrain.training.schedule
+    if path is not None and isinstance(schedule, Cosine) and schedule.minimum > path.learning_rate:
         yield (
             f"pretrain.single_path.learning_rate: {path.learning_rate}; "
-            f"allowed: at least pretrain.training.learning_rate_min ({end})"
+            f"allowed: at least pretrain.training.schedule.minimum ({schedule.minimum})"
         )
 
 
@@ -94,6 +95,11 @@ def _search(params: Params) -> Iterator[str]:
     bilevel, epochs = params.search.bilevel, params.search.training.epochs
     if isinstance(params.derive.epoch, int) and params.derive.epoch > epochs:
         yield f"derive.epoch: {params.derive.epoch}; allowed: 'last' or 1 to search.training.epochs ({epochs})"
+    if params.search.training.nesterov and bilevel.order == "second":
+        yield (
+            "search.training.nesterov: true with search.bilevel.order 'second'; "
+            "allowed: false, since the second order looks ahead by plain momentum"
+        )
     if bilevel.freeze_backbone and bilevel.initialisation == "scratch":
         yield (
             "search.bilevel.freeze_backbone: true with search.bilevel.initialisation 'scratch'; "

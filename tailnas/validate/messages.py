@@ -23,12 +23,12 @@ def field_errors(error: ValidationError, schema: Node, document: Any) -> Iterato
             yield f"{key}: missing; allowed: {_describe(node, schema)}"
         elif problem["type"] == "extra_forbidden":
             yield f"{key}: unknown key with value {value}; allowed: {', '.join(parent['properties']) or 'no key'}"
+        elif problem["type"] == "value_error":
+            yield f"{key}: {value}; allowed: {problem['msg'].removeprefix('Value error, ')}"
         elif "discriminator" in node and isinstance(problem["input"], dict):
             by = node["discriminator"]["propertyName"]
             found = short(problem["input"][by]) if by in problem["input"] else "missing"
             yield f"{key}.{by}: {found}; allowed: {', '.join(choices(node, schema))}"
-        elif problem["type"] == "value_error":
-            yield f"{key}: {value}; allowed: {problem['msg'].removeprefix('Value error, ')}"
         else:
             yield f"{key}: {value}; allowed: {_describe(node, schema)}"
 

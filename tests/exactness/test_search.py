@@ -13,7 +13,7 @@ from tailnas.search.objective import SingleBranch, TwoBranch
 from tailnas.search.settings import Bilevel as BilevelSettings
 from tailnas.space.backends.choose import BACKENDS
 from tailnas.space.supernet import frozen_running_statistics
-from tailnas.training.settings import NetworkTraining
+from tailnas.training.settings import Cosine, NetworkTraining
 
 from .data import (
     HEADS,
@@ -41,8 +41,10 @@ def training(recipe: Recipe) -> NetworkTraining:
         epochs=1,
         batch_size=2,
         learning_rate=recipe.weight_lr,
-        learning_rate_min=0.0,
+        schedule=Cosine(name="cosine", minimum=0.0),
+        warmup=None,
         momentum=recipe.momentum,
+        nesterov=False,
         weight_decay=recipe.weight_decay,
         gradient_clip=recipe.clip,
         crop_padding=0,

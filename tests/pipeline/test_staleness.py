@@ -52,14 +52,23 @@ LOSSES = {
     "label_aware_smoothing": {"smoothing": SMOOTHING},
     "ldam": {"margin": 0.5, "scale": 30.0},
     "logit_adjustment": {"tau": 1.0},
+    "sigmoid_focal": {"gamma": 1.0},
 }
-TRAINING = {"epochs": 1, "batch_size": 64, "learning_rate": 0.1, "learning_rate_min": 0.0, "momentum": 0.9} | {
-    "weight_decay": 0.0
+TRAINING = {
+    "epochs": 1,
+    "batch_size": 64,
+    "last_batch": "drop",
+    "learning_rate": 0.1,
+    "schedule": {"name": "cosine", "minimum": 0.0},
+    "warmup": None,
+    "momentum": 0.9,
+    "nesterov": False,
+    "weight_decay": 0.0,
 }
 HEADS = {
-    "crt": {"training": TRAINING},
+    "crt": {"sampler": "class_balanced", "training": TRAINING},
     "label_over_smooth": {"smoothing": 0.98, "training": TRAINING},
-    "lws": {"training": TRAINING},
+    "lws": {"sampler": "class_balanced", "training": TRAINING},
     "max_norm": {"beta": 0.99, "radius": 0.1, "training": TRAINING},
     "mislas": {"smoothing": SMOOTHING, "classifier_rate": 0.5, "shift_batch_norm": True, "training": TRAINING},
     "none": {},

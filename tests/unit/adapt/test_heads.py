@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tailnas.adapt.features import FeatureBatches
 from tailnas.adapt.head_adaptation import adapt, halves_chooser
 from tailnas.adapt.head_task import Chooser, HeadTask
 from tailnas.adapt.settings import ADAPT
@@ -31,9 +32,12 @@ METHODS = names("tailnas.heads")
 TRAINING = {
     "epochs": 3,
     "batch_size": 8,
+    "last_batch": "drop",
     "learning_rate": 0.05,
-    "learning_rate_min": 0.0,
+    "schedule": {"name": "cosine", "minimum": 0.0},
+    "warmup": None,
     "momentum": 0.9,
+    "nesterov": False,
     "weight_decay": 0.0005,
 }
 SMOOTHING = {"largest": 0.3, "smallest": 0.0, "shape": "concave"}
@@ -44,8 +48,8 @@ def method(name, **changes):
     training = TRAINING | {key: changes.pop(key) for key in TRAINING.keys() & changes.keys()}
     own = {
         "reweight": {"beta": 0.9999, "training": training},
-        "crt": {"training": training},
-        "lws": {"training": training},
+        "crt": {"sampler": "class_balanced", "training": training},
+        "lws": {"sampler": "class_balanced", "training": training},
         "tau_norm": {"tau": None},
         "label_over_smooth": {"smoothing": 0.98, "training": training},
         "max_norm": {"beta": 0.9999, "radius": 0.1, "training": training},
@@ -400,3 +404,21 @@ def test_shifted_batch_norm_has_the_statistics_of_class_balanced_batches(network
     torch.testing.assert_close(after["stem.1.running_mean"], mean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(after["stem.1.running_var"], variance, rtol=1e-4, atol=1e-5)
     assert not network.training and all(m.momentum == 0.1 for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize("name", ["crt", "lws"])
+@pytest.mark.parametrize(("last_batch", "sizes"), [("keep", [20, 20, 8]), ("drop", [20, 20])])
+def test_classifier_balancing_passes_as_many_images_as_if_all_classes_were_the_largest(
+    name, last_batch, sizes, network, loop
+):
+    """16, 8 and 4 images of three classes: 3 x 16 per epoch; steps are counted by the checkpoint's optimiser."""
+    chosen = method(name, sampler="class_aware", last_batch=last_batch, batch_size=20, epochs=2)
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(28, 6, generator=generator), images().labels
+    drawing = make_sampler("class_aware", labels, CLASSES, torch.Generator().manual_seed(0))
+    batches = FeatureBatches(features, labels, drawing, 20, keep_last=last_batch == "keep")
+    drawn = [part for _, part in batches.epoch()]
+    assert [len(part) for part in drawn] == sizes and batches.steps_per_epoch == len(sizes)
+    if last_batch == "keep":
+        assert torch.cat(drawn).bincount().tolist() == [16, 16, 16]
+    assert len(adapt(chosen, network, images(), 0, loop).history) == 2

@@ -191,3 +191,15 @@ def test_devices_make_the_same_batches() -> None:
     ):
         torch.testing.assert_close(ours.cpu(), images, atol=1e-6, rtol=0)
         assert torch.equal(our_labels.cpu(), labels)
+
+
+@pytest.mark.parametrize(("count", "last"), [(40, 0), (41, 0), (42, 2), (47, 7)])
+def test_the_last_images_of_a_pass_make_a_batch_of_their_own_where_they_are_kept(count, last) -> None:
+    data = DeviceImages.from_part(part(count), "cpu")
+    drawing = make_sampler("instance", data.labels, 4, torch.Generator().manual_seed(0))
+    arguments = Normalisation((0.5,) * 3, (0.25,) * 3), Augmentation(1, True), torch.Generator().manual_seed(1)
+    made = Batches(data, drawing, 8, *arguments, keep_last=True)
+    for _ in range(2):
+        sizes = [len(labels) for _, labels in made.epoch()]
+        assert sizes == [8] * 5 + [last] * (last > 0) and made.steps_per_epoch == len(sizes)
+    assert len(made.plan(3)) == 3 and made.plan(3).last is None

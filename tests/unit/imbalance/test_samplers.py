@@ -141,3 +141,20 @@ def test_bad_requests() -> None:
         make_sampler("reversed", LABELS, 6, generator)
     with pytest.raises(ValueError, match="labels: "):
         make_sampler("reversed", LABELS.float(), 5, generator)
+
+
+def test_class_aware_draws_go_through_the_classes_and_through_the_images_of_each() -> None:
+    """Every five groups hold every class; an image of a class comes again once all others of it have come."""
+    drawing = sampler("class_aware")
+    assert drawing.images_per_epoch == 5 * 60
+    rows = torch.cat([drawing.epoch(5, 60).flatten() for _ in range(4)])
+    groups = LABELS[rows].view(-1, 4)
+    assert bool((groups == groups[:, :1]).all())
+    assert bool((groups[:, 0].view(-1, 5).sort(dim=1).values == torch.arange(5)).all())
+    assert len(set(map(tuple, groups[:, 0].view(-1, 5).tolist()))) > 10
+    for c, count in enumerate(COUNTS):
+        members = torch.nonzero(LABELS.eq(c)).flatten()
+        passes = rows[LABELS[rows] == c]
+        whole = passes[: len(passes) // count * count].view(-1, count)
+        assert bool((whole.sort(dim=1).values == members).all())
+        assert count == 1 or len(set(map(tuple, whole.tolist()))) > 1

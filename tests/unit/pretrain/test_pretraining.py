@@ -12,15 +12,17 @@ from tailnas.pretrain.pretraining import pretrain, train_paths
 from tailnas.pretrain.settings import SinglePath
 from tailnas.space.settings import Space
 from tailnas.training.loop import Loop
-from tailnas.training.settings import NetworkTraining
+from tailnas.training.settings import Cosine, NetworkTraining
 from tailnas.training.single_path import single_path_loss
 
 SETTINGS = NetworkTraining(
     epochs=3,
     batch_size=12,
     learning_rate=0.04,
-    learning_rate_min=0.0,
+    schedule=Cosine(name="cosine", minimum=0.0),
+    warmup=None,
     momentum=0.9,
+    nesterov=False,
     weight_decay=3e-4,
     gradient_clip=5.0,
     crop_padding=2,

@@ -22,11 +22,12 @@ SETTINGS = {
     "ldam": {"margin": 0.5, "scale": 30.0},
     "logit_adjustment": {"tau": 1.0},
     "label_aware_smoothing": {"smoothing": {"largest": 0.4, "smallest": 0.1, "shape": "concave"}},
+    "sigmoid_focal": {"gamma": 1.5},
 }
 WHEN = {
     "never": NeverReweighted(when="never"),
-    "always": Reweighted(when="always", beta=0.99),
-    "deferred": Reweighted(when="deferred", beta=0.99),
+    "always": Reweighted(when="always", beta=0.99, divided_by="weights"),
+    "deferred": Reweighted(when="deferred", beta=0.99, divided_by="weights"),
 }
 
 
@@ -52,6 +53,10 @@ def by_hand(name, scores, label):
     if name == "focal":
         p = softmax(scores)[label]
         return -(1 - p) * math.log(p)
+    if name == "sigmoid_focal":
+        p = [1 / (1 + math.exp(-score)) for score in scores]
+        p = [q if c == label else 1 - q for c, q in enumerate(p)]
+        return -sum((1 - q) ** 1.5 * math.log(q) for q in p)
     if name == "balanced_softmax":
         scores = [score + math.log(n) for score, n in zip(scores, COUNTS, strict=True)]
     if name == "label_aware_smoothing":
@@ -109,10 +114,40 @@ def test_focal_gamma(gamma, batch):
     torch.testing.assert_close(loss_of("focal", gamma=gamma)(logits, labels), expected)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_class_balanced_focal_as_the_paper_has_it(gamma, batch):
+    """1901.05555, equations 5 and 9, in plain floats: the label's weight on all terms, over the number of images."""
+    logits, labels = batch
+    beta = 0.9999
+    effective = [(1 - beta**n) / (1 - beta) for n in COUNTS]
+    weight = [len(COUNTS) / e / sum(1 / other for other in effective) for e in effective]
+    total = 0.0
+    for scores, y in zip(logits.tolist(), labels.tolist(), strict=True):
+        for c, score in enumerate(scores):
+            p = 1 / (1 + math.exp(-score if c == y else score))
+            total -= weight[y] * (1 - p) ** gamma * math.log(p)
+    settings = Reweighted(when="always", beta=beta, divided_by="images")
+    value = ReweightedLoss(loss_of("sigmoid_focal", gamma=gamma), settings)(logits, labels)
+    assert float(value) == pytest.approx(total / len(labels), rel=1e-6)
+    if gamma == 0:
+        one_hot = F.one_hot(labels, 3).double()
+        plain = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum") / len(labels)
+        torch.testing.assert_close(loss_of("sigmoid_focal", gamma=0.0)(logits, labels), plain)
+
+
+def test_a_sigmoid_classifier_starts_at_one_in_k_and_its_bias_does_not_decay():
+    loss = loss_of("sigmoid_focal")
+    classifier = loss.training_classifier(nn.Linear(4, 3))
+    torch.testing.assert_close(classifier.bias.sigmoid(), torch.full((3,), 1 / 3))
+    (undecayed,) = loss.undecayed(classifier)
+    assert undecayed is classifier.bias and loss_of("focal").undecayed(classifier) == ()
+
+
+@pytest.mark.parametrize("name", ["focal", "sigmoid_focal"])
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
-def test_focal_of_a_certain_prediction_is_finite(gamma):
-    logits = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
-    loss_of("focal", gamma=gamma)(logits, torch.tensor([0])).backward()
+def test_focal_of_a_certain_prediction_is_finite(name, gamma):
+    logits = torch.tensor([[200.0, -200.0, -200.0]], requires_grad=True)
+    loss_of(name, gamma=gamma)(logits, torch.tensor([0])).backward()
     assert bool(torch.isfinite(logits.grad).all())
 
 
@@ -183,9 +218,13 @@ def test_which_epochs_are_weighted(name, when, weighted_epochs, batch):
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("when", WHEN)
-def test_mixed_labels_by_hand(name, when, batch):
+@pytest.mark.parametrize("divided_by", ["weights", "images"])
+def test_mixed_labels_by_hand(name, when, divided_by, batch):
     logits, labels = batch
-    reweighted = ReweightedLoss(loss_of(name), WHEN[when])
+    settings = WHEN[when]
+    if when != "never":
+        settings = settings.model_copy(update={"divided_by": divided_by})
+    reweighted = ReweightedLoss(loss_of(name), settings)
     reweighted.set_epoch(9, 10)
     weight = [1.0] * 3 if when == "never" else class_balanced_weights(COUNTS, 0.99).tolist()
     partners, share = labels.roll(1), torch.linspace(0, 1, 7, dtype=torch.float64)
@@ -194,7 +233,8 @@ def test_mixed_labels_by_hand(name, when, batch):
         total += s * weight[a] * by_hand(name, z, a) + (1 - s) * weight[b] * by_hand(name, z, b)
         norm += s * weight[a] + (1 - s) * weight[b]
     value = reweighted(logits, MixedLabels(labels, partners, share))
-    assert float(value) == pytest.approx(total / norm, rel=1e-6)
+    by_images = when != "never" and divided_by == "images"
+    assert float(value) == pytest.approx(total / (7 if by_images else norm), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

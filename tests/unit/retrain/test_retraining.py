@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from tailnas.batches.batches import Batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.foundation.yaml_file import read_yaml
-from tailnas.genotype.genotype import DARTS_V1
+from tailnas.genotype.genotype import DARTS_V1, DARTS_V2, Genotype
 from tailnas.imbalance.samplers import SAMPLERS, class_probabilities, make_sampler
 from tailnas.retrain.augmented import AugmentedBatches
 from tailnas.retrain.branches import PairedLabels, TwoBranches
 from tailnas.retrain.image_mixing import IMAGE_MIXINGS
+from tailnas.retrain.initialisation import initialise
 from tailnas.retrain.loss import make_loss
 from tailnas.retrain.retraining import BRANCHES, augmented_batches, network_builder, retrain
 from tailnas.retrain.reweighting import ReweightedLoss
@@ -28,9 +29,11 @@ from tailnas.retrain.settings import (
 )
 from tailnas.retrain.width import parameter_count
 from tailnas.space.network import load_model, save_model
+from tailnas.space.supernet import seeded_initialisation
 from tailnas.training.loop import Loop
 
 CLASSES = 3
+RESNET32 = Genotype(network="resnet32")
 DEFAULT = read_yaml(Path(__file__).parents[3] / "presets" / "default.yaml")["retrain"]
 LOSSES = {
     "cross_entropy": {"name": "cross_entropy"},
@@ -42,6 +45,7 @@ LOSSES = {
         "name": "label_aware_smoothing",
         "smoothing": {"largest": 0.3, "smallest": 0.0, "shape": "concave"},
     },
+    "sigmoid_focal": {"name": "sigmoid_focal", "gamma": 1.0},
 }
 BRANCH_SETTINGS = SingleBranch, BilateralBranches, MixtureConsistency
 GLMC = {
@@ -52,7 +56,7 @@ GLMC = {
     "consistency": 10.0,
     "projection": 5,
 }
-DEFERRED = {"when": "deferred", "beta": 0.9}
+DEFERRED = {"when": "deferred", "beta": 0.9, "divided_by": "weights"}
 
 
 def settings(**changes):
@@ -106,6 +110,85 @@ def test_what_may_be_chosen_is_what_there_is(section, key, table):
 def test_branches_that_may_be_chosen_are_those_that_there_are():
     names = [part.model_json_schema()["properties"]["name"]["const"] for part in BRANCH_SETTINGS]
     assert names == list(BRANCHES)
+
+
+PUBLISHED = [
+    (DARTS_V1, {"cells": 19}, 3_169_414, 3_645_840),
+    (DARTS_V2, {"cells": 19}, 3_349_342, 3_825_768),
+]
+
+
+@pytest.mark.parametrize(("genotype", "shape", "plain", "with_auxiliary"), PUBLISHED, ids=["DARTS_V1", "DARTS_V2"])
+def test_darts_own_networks_have_their_published_parameters(genotype, shape, plain, with_auxiliary):
+    """Counts of DARTS' code: 36 channels, 20 cells in all, 10 classes."""
+    build = network_builder(settings(**shape), genotype, 10, 3)
+    with torch.device("meta"):
+        networks = build(36, False), build(36, True)
+    assert [parameter_count(network) for network in networks] == [plain, with_auxiliary]
+    assert networks[0].reductions == (6, 13) and len(networks[0].cells) == 20 and networks[0].auxiliary_cell == 13
+
+
+@pytest.mark.parametrize("cells", [3, 4, 5, 8, 19])
+def test_reductions_go_by_the_depth_of_the_whole_network_with_one_branch_and_with_two(cells):
+    both = [
+        network_builder(settings(cells=cells, **changes), DARTS_V1, 3, 1)(1, False)
+        for changes in ({}, {"branches": two(schedule="linear", time="start")})
+    ]
+    for network in both:
+        assert network.reductions == ((cells + 1) // 3, 2 * (cells + 1) // 3)
+        assert [cell.reduction for cell in network.cells] == [i in network.reductions for i in range(cells + 1)]
+    assert both[1].class_head is not None and not both[1].class_head.reduction
+
+
+@pytest.mark.parametrize(
+    ("changes", "parameters"),
+    [({}, 464_154), ({"branches": two(schedule="parabolic", time="start")}, 464_154 + 73_984 + 640)],
+    ids=["ResNet-32", "BBN-ResNet-32"],
+)
+def test_resnet32_through_retrain(changes, parameters, tmp_path):
+    """Of BBN, one more block and the classifier's second half."""
+    chosen = settings(channels=16, batch_size=10, initialisation="kaiming_normal", **changes)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (20, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    data = DeviceImages(pixels, torch.arange(10).repeat(2))
+    network, _ = retrain(chosen, RESNET32, data, Normalisation.of(pixels), 10, 0, loop(tmp_path))
+    assert parameter_count(network) == parameters
+
+
+@pytest.mark.parametrize("how", ["default", "kaiming_normal", "kaiming_normal_convolutions"])
+def test_initialisation(how):
+    with seeded_initialisation(0):
+        network = network_builder(settings(), RESNET32, 10, 3)(16, False)
+        before = {name: weight.clone() for name, weight in network.named_parameters()}
+        initialise(network, how)
+    for name, module in network.named_modules():
+        if not isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            continue
+        kaiming = how != "default" and (how == "kaiming_normal" or isinstance(module, torch.nn.Conv2d))
+        assert torch.equal(module.weight, before[f"{name}.weight"]) != kaiming
+        if kaiming:
+            fan_in = module.weight[0].numel()
+            z = module.weight.detach().double().flatten() * (fan_in / 2) ** 0.5
+            assert abs(z.mean()) < 5 / len(z) ** 0.5 and abs(z.var() - 1) < 5 * (2 / len(z)) ** 0.5
+            assert z.abs().max() > 2  # no uniform distribution of that variance goes there
+    for name, weight in network.named_parameters():
+        if weight.dim() == 1:
+            assert torch.equal(weight, before[name])
+
+
+@pytest.mark.parametrize(("kept", "seen"), [("keep", [7, 7, 7, 3]), ("drop", [7, 7, 7])])
+@pytest.mark.parametrize("mixing", [None, {"name": "cutmix", "alpha": 1.0}], ids=["plain", "mixed"])
+def test_the_last_batch(kept, seen, mixing):
+    data = images()
+    chosen = settings(batch_size=7, last_batch=kept, image_mixing=mixing, cutout=4)
+    sampler = make_sampler("instance", data.labels, CLASSES, torch.Generator().manual_seed(0))
+    batches = augmented_batches(chosen, data, Normalisation.of(data.images), sampler, 0, "test")
+    assert batches.steps_per_epoch == len(seen)
+    for _ in range(2):
+        labels = [part.labels if mixing else part for _, part in batches.epoch()]
+        assert [len(part) for part in labels] == seen
+        if kept == "keep":
+            assert torch.equal(torch.cat(labels).bincount(), data.labels.bincount())
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -165,7 +248,7 @@ def probabilities_of_the_blind(chosen, folder):
 
 
 def blind(**changes):
-    rates = {"learning_rate": 0.2, "learning_rate_min": 0.1, "weight_decay": 0.0}
+    rates = {"learning_rate": 0.2, "schedule": {"name": "cosine", "minimum": 0.1}, "weight_decay": 0.0}
     return settings(epochs=25, batch_size=sum(COUNTS), crop_padding=0, **rates, **changes)
 
 
@@ -173,7 +256,7 @@ def blind(**changes):
 def test_the_sampler_says_how_often_a_class_is_seen(sampler, tmp_path):
     found = probabilities_of_the_blind(blind(branches={"name": "one", "sampler": sampler}), tmp_path)
     # the last epochs count most
-    at_the_end = "class_balanced" if sampler == "progressively_balanced" else sampler
+    at_the_end = "class_balanced" if sampler in ("progressively_balanced", "class_aware") else sampler
     torch.testing.assert_close(found, class_probabilities(at_the_end, COUNTS), rtol=0, atol=0.06)
 
 
@@ -272,8 +355,10 @@ def test_width_fits_the_budget(tmp_path):
         {
             "loss": LOSSES["focal"],
             "reweighting": DEFERRED,
-            "branches": {"name": "one", "sampler": "reversed"},
+            "branches": {"name": "one", "sampler": "class_aware"},
             "image_mixing": {"name": "mixup", "alpha": 1.0},
+            "last_batch": "keep",
+            "batch_size": 20,
         },
         {
             "branches": two(schedule="parabolic", time="start"),
@@ -288,7 +373,7 @@ def test_interrupted_run_ends_bit_identical(changes, tmp_path, dying):
     chosen = settings(**changes, **further, epochs=5)
     whole, history = trained(chosen, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        trained(chosen, dying(loop(tmp_path / "killed"), 8))  # in the third epoch, of two steps
+        trained(chosen, dying(loop(tmp_path / "killed"), 8))  # in the third epoch, of two or three steps
     torch.manual_seed(1234)
     resumed, resumed_history = trained(chosen, tmp_path / "killed")
     assert resumed_history == history and same(whole, resumed)

@@ -110,6 +110,14 @@ class TestModelFile:
         torch.testing.assert_close(model.train().predict(images), expected)
         assert model.training
 
+    def test_a_file_says_where_its_network_reduces(self, tmp_path: Path) -> None:
+        """Files from before reductions went by the whole depth have theirs at the same place as then."""
+        network = Network(DARTS_V2, 4, 5, 10, in_channels=1, reductions=(1, 2)).eval()
+        assert Network(DARTS_V2, 4, 5, 10, in_channels=1).reductions == (1, 3)
+        save_model(tmp_path / "model.safetensors", network)
+        model, images = load_model(tmp_path / "model.safetensors"), torch.randn(2, 1, 16, 16)
+        assert model.reductions == (1, 2) and torch.equal(model(images), network(images))
+
     def test_bytes_are_a_function_of_the_content(self, tmp_path: Path) -> None:
         path, network = self.write(tmp_path)
         save_model(tmp_path / "again", network)

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tailnas.foundation.errors import UserError
 from tailnas.genotype.genotype import DARTS_V2, Genotype
 from tailnas.retrain.width import fitted_channels, parameter_count
 from tailnas.space.network import Network, load_model, save_model
+from tailnas.space.supernet import seeded_initialisation
 
 RESNET = Genotype(network="resnet32")
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -52,6 +54,55 @@ def test_drop_path_branches_and_auxiliary_head():
     assert logits.shape == auxiliary.shape == (4, 5)
     two = build(branches=2)
     assert two.mixed_logits(IMAGES, IMAGES, 0.5).shape == (4, 5) and two.features(IMAGES).shape == (4, 32)
+
+
+def plain_features(state, images, last):
+    """ResNet-32 in training mode from its weights alone, ending in the block `last`: (N, 64)."""
+
+    def normalised(maps, name):
+        mean, var = maps.mean((0, 2, 3), keepdim=True), maps.var((0, 2, 3), unbiased=False, keepdim=True)
+        scale, shift = (state[f"{name}.{part}"].view(1, -1, 1, 1) for part in ("weight", "bias"))
+        return (maps - mean) / (var + 1e-5).sqrt() * scale + shift
+
+    maps = normalised(F.conv2d(images, state["stem.0.weight"], padding=1), "stem.1").relu()
+    for index in range(15):
+        block = last if index == 14 else f"cells.{index}"
+        stride = 2 if index in (5, 10) else 1
+        inner = F.conv2d(maps, state[f"{block}.residual.0.weight"], stride=stride, padding=1)
+        inner = F.conv2d(
+            normalised(inner, f"{block}.residual.1").relu(), state[f"{block}.residual.3.weight"], padding=1
+        )
+        shortcut = maps
+        if stride == 2:
+            quarter = maps.shape[1] // 2
+            shortcut = F.pad(maps[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
+        maps = (normalised(inner, f"{block}.residual.4") + shortcut).relu()
+    return maps.mean((2, 3))
+
+
+def test_bbn_is_what_its_equations_say():
+    """BBN (1912.02413, section 4): 14 blocks shared, the 15th once per branch, in float64.
+
+    z = 2 (mu W_i f_i + (1 - mu) W_c f_c) + b, and the gradients of mu CE(z, y_i) + (1 - mu) CE(z, y_c).
+    """
+    mu = 0.3
+    with seeded_initialisation(0):
+        network = build(16, 10, branches=2).double().train()
+        batch_i, batch_c = torch.randn(2, 6, 3, 16, 16, dtype=torch.float64)
+    labels_i, labels_c = torch.arange(6), torch.arange(6).flip(0)
+
+    def loss(z):
+        return mu * F.cross_entropy(z, labels_i) + (1 - mu) * F.cross_entropy(z, labels_c)
+
+    weights = dict(network.named_parameters())
+    z = network.mixed_logits(batch_i, batch_c, mu)
+    f_i, f_c = plain_features(weights, batch_i, "cells.14"), plain_features(weights, batch_c, "class_head")
+    w_i, w_c = weights["classifier.weight"].split(64, dim=1)
+    expected = 2 * (mu * f_i @ w_i.T + (1 - mu) * f_c @ w_c.T) + weights["classifier.bias"]
+    torch.testing.assert_close(z, expected, rtol=1e-10, atol=1e-10)
+    found, wanted = (torch.autograd.grad(loss(logits), list(weights.values())) for logits in (z, expected))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("branches", [1, 2])

@@ -15,12 +15,22 @@ from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.foundation.errors import UserError
 from tailnas.imbalance.samplers import SAMPLERS, make_sampler
 from tailnas.training.history import write_history
-from tailnas.training.learning_rate import cosine_learning_rate
 from tailnas.training.loop import Loop
-from tailnas.training.settings import Training
+from tailnas.training.settings import Training, WarmUp
 from tailnas.training.supervised import GeneratorState, fit
 
-SETTINGS = Training(epochs=4, batch_size=8, learning_rate=0.1, learning_rate_min=0.01, momentum=0.9, weight_decay=1e-3)
+SETTINGS = Training.model_validate(
+    {
+        "epochs": 4,
+        "batch_size": 8,
+        "learning_rate": 0.1,
+        "schedule": {"name": "cosine", "minimum": 0.01},
+        "warmup": None,
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 1e-3,
+    }
+)
 
 
 def loop(folder):
@@ -145,10 +155,43 @@ def test_divergence_names_the_rate(tmp_path):
         run(loop(tmp_path), gradient_clip=None, learning_rate=1e38, epochs=8)
 
 
-def test_cosine_from_start_to_end():
-    assert cosine_learning_rate(0, 0.1, 0.01) == pytest.approx(0.1)
-    assert cosine_learning_rate(0.5, 0.1, 0.01) == pytest.approx(0.055)
-    assert cosine_learning_rate(1, 0.1, 0.01) == pytest.approx(0.01)
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_and_weight_decay_by_hand(nesterov, tmp_path):
+    """A slope of 1 on each weight: v <- m v + g + wd w; the step is lr v, or with Nesterov lr (g + wd w + m v)."""
+    network = nn.Linear(1, 1).double()
+    nn.init.constant_(network.weight, 2.0)
+    nn.init.constant_(network.bias, 3.0)
+
+    class Steps:
+        steps_per_epoch = 2
+
+        def epoch(self):
+            return iter([(torch.ones(2, 1, dtype=torch.float64), torch.tensor([0, 0]))] * 2)
+
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state):
+            pass
+
+    def loss(inputs, labels):
+        return network(inputs).mean(), network(inputs)
+
+    changes = {"nesterov": nesterov, "warmup": WarmUp(part=0.5, start=0.0)}
+    settings = SETTINGS.model_copy(update=changes)
+    history = fit(network, loss, Steps(), settings, loop(tmp_path), undecayed=[network.bias])
+    expected = []
+    for weight, decay in ((2.0, 1e-3), (3.0, 0.0)):
+        velocity = 0.0
+        for epoch in range(4):
+            rate = (0.01 + 0.09 * (1 + math.cos(math.pi * epoch / 4)) / 2) * min(1, (epoch + 1) / 2)
+            assert history[epoch]["learning_rate"] == pytest.approx(rate)
+            for _ in range(2):
+                gradient = 1 + decay * weight
+                velocity = 0.9 * velocity + gradient
+                weight -= rate * (gradient + 0.9 * velocity if nesterov else velocity)
+        expected.append(weight)
+    assert [network.weight.item(), network.bias.item()] == pytest.approx(expected, rel=1e-12)
 
 
 def test_history_files_keep_every_digit(tmp_path):

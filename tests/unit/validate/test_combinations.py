@@ -20,6 +20,8 @@ GLMC = {
     }
 }
 LOGITS = {"retrain.loss": {"name": "logit_adjustment", "tau": 1.0}}
+DEFERRED = {"when": "deferred", "beta": 0.9, "divided_by": "weights"}
+ALWAYS = DEFERRED | {"when": "always"}
 SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
 
 
@@ -45,9 +47,13 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
         ],
         (
             {"pretrain.single_path": {"epochs": 1, "learning_rate": 0.0005}},
-            "pretrain.single_path.learning_rate: 0.0005; allowed: at least pretrain.training.learning_rate_min (0.001)",
+            "pretrain.single_path.learning_rate: 0.0005; allowed: at least pretrain.training.schedule.minimum (0.001)",
         ),
         ({"derive.epoch": 8}, "derive.epoch: 8; allowed: 'last' or 1 to search.training.epochs (7)"),
+        (
+            {"search.training.nesterov": True, "search.bilevel.order": "second"},
+            "search.training.nesterov: true with search.bilevel.order 'second'; allowed: false",
+        ),
         (
             {"search.bilevel.freeze_backbone": True, "search.bilevel.initialisation": "scratch"},
             "search.bilevel.freeze_backbone: true with search.bilevel.initialisation 'scratch'; allowed: true with",
@@ -61,7 +67,7 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
             'retrain.loss.name: "ldam" with retrain.branches.name \'two\'; allowed: "cross_entropy"',
         ),
         (
-            {**TWO, "retrain.reweighting": {"when": "deferred", "beta": 0.9}},
+            {**TWO, "retrain.reweighting": DEFERRED},
             'retrain.reweighting.when: "deferred" with retrain.branches.name \'two\'; allowed: "never"',
         ),
         (
@@ -78,7 +84,7 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
         ),
         *[
             (
-                {"retrain.training.epochs": epochs, "retrain.reweighting": {"when": "deferred", "beta": 0.9}},
+                {"retrain.training.epochs": epochs, "retrain.reweighting": DEFERRED},
                 f"retrain.reweighting.when: 'deferred' with retrain.training.epochs {epochs}, where it never begins; ",
             )
             for epochs in (1, 4)
@@ -91,12 +97,12 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
         (
             {
                 "retrain.loss": {"name": "logit_adjustment", "tau": 1.0},
-                "retrain.reweighting": {"when": "always", "beta": 0.9},
+                "retrain.reweighting": ALWAYS,
             },
             "retrain.loss.name: 'logit_adjustment' with retrain.reweighting.when: 'always' corrects",
         ),
         (
-            {"retrain.branches.sampler": "reversed", "retrain.reweighting": {"when": "deferred", "beta": 0.9}},
+            {"retrain.branches.sampler": "reversed", "retrain.reweighting": DEFERRED},
             "retrain.branches.sampler: 'reversed' with retrain.reweighting.when: 'deferred' corrects",
         ),
         (
@@ -153,12 +159,12 @@ def test_a_combination_is_one_line(complaints, changes, said):
         {"study.methods": ["imb_nas"], "pretrain.single_path": {"epochs": 1, "learning_rate": 0.001}},
         {"retrain.network.channels": None, "retrain.network.parameters": 5000},
         {"data.image_size": 32, "retrain.network.auxiliary_weight": 0.4, "retrain.augmentation.cutout": 32},
-        {"retrain.training.epochs": 5, "retrain.reweighting": {"when": "deferred", "beta": 0.9}},
+        {"retrain.training.epochs": 5, "retrain.reweighting": DEFERRED},
         {
             "retrain.loss": {"name": "ldam", "margin": 0.5, "scale": 30.0},
-            "retrain.reweighting": {"when": "deferred", "beta": 0.9999},
+            "retrain.reweighting": DEFERRED,
         },
-        {"retrain.loss": {"name": "focal", "gamma": 1.0}, "retrain.reweighting": {"when": "always", "beta": 0.9999}},
+        {"retrain.loss": {"name": "focal", "gamma": 1.0}, "retrain.reweighting": ALWAYS},
         {"retrain.loss": {"name": "balanced_softmax"}},
         {"retrain.branches.sampler": "class_balanced"},
         TWO,

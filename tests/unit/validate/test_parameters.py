@@ -86,8 +86,10 @@ WRONG_VALUES = [
     ("search.imb_nas.adaptation.name", "tail", "none, head, finetune, scratch"),
     ("search.bbn_hls.backbone.schedule", "cubic", "constant, mixing, cosine"),
     # one value by another
-    ("search.training.learning_rate_min", 1.0, "at most learning_rate (0.025)"),
-    ("adapt.training.learning_rate_min", 1.0, "at most learning_rate (0.05)"),
+    ("search.training.schedule", {"name": "cosine", "minimum": 1.0}, "a minimum of at most learning_rate (0.025)"),
+    ("adapt.training.schedule", {"name": "cosine", "minimum": 1.0}, "a minimum of at most learning_rate (0.05)"),
+    ("retrain.training.schedule.name", "linear", "cosine, steps"),
+    ("retrain.training.warmup", 5, "a section with the keys part, start or null"),
     ("retrain.network.parameters", 5000, "null beside channels"),
 ]
 
@@ -120,6 +122,18 @@ OTHER_MISTAKES = [
     ({"study.imbalance_factors": ["30"]}, 'study.imbalance_factors.0: "30"; allowed: an integer at least 1'),
     ({"study.imbalance_factors": [30, 0.5]}, "study.imbalance_factors.1: 0.5; allowed: an integer at least 1"),
     ({"search.bilevel.architecture_betas": [0.5, 1.0]}, f"search.bilevel.architecture_betas.1: 1.0; allowed: {SHARE}"),
+    (
+        {"retrain.training.schedule": {"name": "steps", "at": [0.9, 0.8], "factor": 0.1}},
+        "retrain.training.schedule.at: [0.9, 0.8]; allowed: a list in ascending order",
+    ),
+    (
+        {"retrain.training.schedule": {"name": "steps", "at": [160], "factor": 0.1}},
+        "retrain.training.schedule.at.0: 160; allowed: a finite number above 0, below 1",
+    ),
+    (
+        {"retrain.training.nesterov": True, "retrain.training.momentum": 0.0},
+        "retrain.training.nesterov: true; allowed: false where momentum is 0",
+    ),
     # keys that are unknown
     ({"serach": {"a": 3}}, 'serach: unknown key with value {"a": 3}; allowed: study, runtime, data'),
     ({"search.enas": {}}, "search.enas: unknown key with value {}; allowed: training, bilevel, bbn"),
@@ -149,7 +163,10 @@ OTHER_MISTAKES = [
         {"retrain.loss": {"name": "logit_adjustment", "tau": -1.0}},
         "retrain.loss.tau: -1.0; allowed: a finite number at least 0",
     ),
-    ({"retrain.reweighting": {"when": "always", "beta": 1.0}}, f"retrain.reweighting.beta: 1.0; allowed: {SHARE}"),
+    (
+        {"retrain.reweighting": {"when": "always", "beta": 1.0, "divided_by": "weights"}},
+        f"retrain.reweighting.beta: 1.0; allowed: {SHARE}",
+    ),
     (
         {"retrain.reweighting": {"when": "never", "beta": 0.9}},
         "retrain.reweighting.beta: unknown key with value 0.9; allowed: when",

@@ -13,7 +13,6 @@ from tailnas.space.multiply_adds import multiply_adds
 from tailnas.space.network import Network
 from tailnas.space.pretrained import supernet
 from tailnas.space.settings import Space
-from tailnas.space.supernet import default_reductions
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,12 @@ class Cost:
 
 
 @cache
-def mixture_multiply_adds(space: Space, num_classes: int, in_channels: int, image_size: int) -> int:
+def mixture_multiply_adds(
+    space: Space, num_classes: int, in_channels: int, image_size: int, partial: int = 1
+) -> int:
     """Multiply-adds of one image through the super-network of L + 1 cells: one branch's share of a two-branch one."""
     with torch.device("meta"):
-        network = supernet(space, num_classes, in_channels)
+        network = supernet(space, num_classes, in_channels, partial=partial)
     return multiply_adds(network, in_channels, image_size)
 
 
@@ -93,7 +94,6 @@ def path_costs(space: Space, num_classes: int, in_channels: int, image_size: int
 
 def candidate_network(genotype: Genotype, space: Space, num_classes: int, in_channels: int) -> Network:
     """The derived network of `genotype`, as wide and deep as the super-network of `space`: L + 1 cells."""
-    reductions = default_reductions(space.cells)
     return Network(
-        genotype, space.channels, space.cells + 1, num_classes, in_channels=in_channels, reductions=reductions
+        genotype, space.channels, space.cells + 1, num_classes, in_channels=in_channels, reductions=space.reductions
     )

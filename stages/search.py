@@ -48,6 +48,7 @@ def run() -> None:
                 *(DeviceImages.from_part(load(args.source), device) for load in (load_train, load_test))
             ),
             cuda_graph=stage.runtime.cuda_graph,
+            augment_architecture_half=stage.section("search.augment_architecture_half", bool),
         )
         result = method.search(task, settings)
         with stage.writing() as folder:

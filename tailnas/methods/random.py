@@ -1,12 +1,23 @@
 """The control: a genotype drawn at random. A search is only worth what it beats."""
 
+from pydantic import Field
+
 from tailnas.foundation.seeding import torch_generator
-from tailnas.foundation.settings import NoSettings
+from tailnas.foundation.settings import Section
+from tailnas.search.branches import Head
 from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.random_genotype import random_genotype
 
-Settings = NoSettings
+
+class Settings(Section):
+    """A genotype drawn at random."""
+
+    head: Head = Field(
+        description="The last cell: one more normal cell, or one that is drawn for itself, as the heads of BBN's "
+        "searches are."
+    )
 
 
-def search(task: SearchTask, settings: NoSettings) -> SearchResult:
-    return SearchResult.chosen(random_genotype(torch_generator(task.seed, "search", "random")))
+def search(task: SearchTask, settings: Settings) -> SearchResult:
+    generator = torch_generator(task.seed, "search", "random")
+    return SearchResult.chosen(random_genotype(generator, own_head=settings.head == "own"))

@@ -14,9 +14,7 @@ FILES: dict[Paths, str] = {"mixture": "supernet.safetensors", "single": "single_
 HISTORIES: dict[Paths, str] = {"mixture": "history.csv", "single": "single_path_history.csv"}
 
 
-def supernet(
-    space: Space, num_classes: int, in_channels: int, *, partial: int = 1, own_head: bool = False
-) -> SuperNet:
+def supernet(space: Space, num_classes: int, in_channels: int, *, partial: int = 1, own_head: bool = False) -> SuperNet:
     """The single-branch super-network of `space`: L + 1 cells, reductions at a third and two thirds of them.
 
     It is as deep as a two-branch one with L backbone cells and a head cell, and reduces in the same places.

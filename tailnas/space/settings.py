@@ -12,7 +12,7 @@ class Space(Section):
 
     channels: Annotated[int, Field(ge=1, le=1024)] = Field(description="Channels of the first cells.")
     cells: Annotated[int, Field(ge=3, le=100)] = Field(
-        description="Backbone cells L; one more cell, or one per branch, follows. Of the D = L + 1 cells in all, those at "
+        description="Backbone cells L; one more cell, or one per branch, follows. Of these D = L + 1 cells, those at "
         "D//3 and 2D//3 reduce."
     )
 

@@ -64,9 +64,7 @@ class Backbone(nn.Module):
             reduction = index in self.reductions
             width = 2 * width if reduction else width
             self.cells.append(
-                SearchCell(
-                    older, newer, width, reduction=reduction, reduction_before=reduction_before, partial=partial
-                )
+                SearchCell(older, newer, width, reduction=reduction, reduction_before=reduction_before, partial=partial)
             )
             older, newer, reduction_before = newer, CELL_MULTIPLIER * width, reduction
         self.width = width

@@ -27,8 +27,9 @@ Mix = Literal["logits", "probabilities"]
 class TwoBranchSuperNet(Backbone):
     """A shared backbone of `cells` search cells and two heads, each one stride-1 search cell with alphas of its own.
 
-    `reductions`: by default cells // 3 and 2 * cells // 3. Both heads take the outputs of the last two backbone cells. Batch statistics are those of each branch's batch; the
+    Both heads take the outputs of the last two backbone cells. Batch statistics are those of each branch's batch; the
     running statistics of the backbone are updated by the instance batch first, then by the class batch.
+    `reductions`, `backend`, `partial`: as SuperNet has them.
     """
 
     components = ("normal", "reduce", "instance_head", "class_head")

@@ -34,6 +34,7 @@ def run() -> None:
         pretrained = args.pretrained / FILES[paths] if paths else None
         task = SearchTask(
             training=training,
+            augment_architecture_half=stage.section("search.augment_architecture_half", bool),
             bilevel=bilevel,
             space=stage.section("space", Space),
             weight_half=weight_half,
@@ -48,7 +49,6 @@ def run() -> None:
                 *(DeviceImages.from_part(load(args.source), device) for load in (load_train, load_test))
             ),
             cuda_graph=stage.runtime.cuda_graph,
-            augment_architecture_half=stage.section("search.augment_architecture_half", bool),
         )
         result = method.search(task, settings)
         with stage.writing() as folder:

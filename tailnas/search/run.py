@@ -20,8 +20,8 @@ from tailnas.search.bilevel import Bilevel, mean_losses
 from tailnas.search.collapse import hessian_eigenvalue, warnings
 from tailnas.search.cost import Cost, mixture_multiply_adds
 from tailnas.search.objective import Objective, TwoBranch
-from tailnas.search.record import AlphaRecord
-from tailnas.search.relaxation import Relaxation
+from tailnas.search.record import AlphaRecord, softmax_movement
+from tailnas.search.relaxation import Relaxation, cells
 from tailnas.search.steps import StepRunner
 from tailnas.search.sweep import mixing_ratio_sweep
 from tailnas.search.task import SearchResult, SearchTask
@@ -54,6 +54,7 @@ def bilevel_search(
     relaxation.place(alphas, task.seed)
     bilevel = Bilevel(objective, alphas, training, task.bilevel)
     record = AlphaRecord(relaxation.recorded(alphas))
+    started = {name: values.detach().clone() for name, values in cells(alphas).items()}
     weight_batches = task.batches("weight", samplers)
     architecture_batches = task.batches("architecture", samplers)
     runner = StepRunner(bilevel, weight_batches, architecture_batches, cuda_graph=task.cuda_graph)
@@ -89,7 +90,8 @@ def bilevel_search(
         row["balanced_accuracy"] = architecture_accuracy(task, objective, bilevel.alphas)
         if watched:
             row["hessian_eigenvalue"] = hessian_eigenvalue(objective, bilevel.alphas, watched)
-        return {**row, **relaxation.columns(), **record.summary()}
+        moved = softmax_movement(started, cells(bilevel.alphas))
+        return {**row, **relaxation.columns(), **record.summary(), "softmax_movement": moved}
 
     parts = {**bilevel.parts(), "record": record, **relaxation.parts()}
     for half, sources in {"weight": weight_batches, "architecture": architecture_batches}.items():

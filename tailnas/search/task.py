@@ -51,6 +51,8 @@ class SearchTask:
     """
 
     training: NetworkTraining
+    augment_architecture_half: bool
+    """Whether batches of the architecture half are cropped and flipped as those of the weight half are."""
     bilevel: Bilevel
     space: Space
     weight_half: DeviceImages
@@ -65,8 +67,6 @@ class SearchTask:
     """Where `pretrained` was read, for the error line."""
     cuda_graph: bool = False
     """Whether steps on a GPU are recorded and replayed."""
-    augment_architecture_half: bool = True
-    """Whether batches of the architecture half are cropped and flipped as those of the weight half are."""
 
     @property
     def device(self) -> torch.device:

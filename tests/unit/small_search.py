@@ -90,6 +90,7 @@ def make_task(tmp_path) -> Callable[..., SearchTask]:
         assert not changes
         return SearchTask(
             training=training,
+            augment_architecture_half=PARAMS.search.augment_architecture_half,
             bilevel=bilevel,
             space=Space(channels=2, cells=3),
             weight_half=weight_half,

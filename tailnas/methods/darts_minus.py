@@ -43,10 +43,9 @@ class AuxiliarySkip(Relaxation):
         return self.beta * (1 - t if self.decay == "linear" else cosine(t))
 
     def weights(self, alphas: Alphas, half: Half | None) -> dict[str, Tensor]:
-        return {
-            name: softmax + self.strength * (torch.arange(softmax.shape[1], device=softmax.device) == SKIP)
-            for name, softmax in super().weights(alphas, half).items()
-        }
+        found = super().weights(alphas, half)
+        skips = {name: torch.arange(len(PRIMITIVES), device=softmax.device) == SKIP for name, softmax in found.items()}
+        return {name: softmax + self.strength * skips[name].to(softmax) for name, softmax in found.items()}
 
     def columns(self) -> dict[str, float]:
         return {"auxiliary_skip": float(self.strength)}

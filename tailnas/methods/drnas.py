@@ -12,6 +12,7 @@ from torch import Tensor
 from tailnas.data.split_file import Half
 from tailnas.foundation.seeding import torch_generator
 from tailnas.foundation.settings import NonNegative, Section
+from tailnas.genotype.primitives import EDGES, PRIMITIVES
 from tailnas.search.branches import Branches, relaxed_search
 from tailnas.search.dirichlet import dirichlet_draw, dirichlet_noise
 from tailnas.search.method import pretrained_mixture
@@ -44,14 +45,17 @@ class Dirichlet(Relaxation):
     def place(self, parameters: Alphas, seed: int) -> None:
         super().place(parameters, seed)
         self.generator = torch_generator(seed, "search", "dirichlet")
-        self.shapes = {name: tuple(values.shape) for name, values in parameters.items()}
+        self.components = len(parameters)
         self.device = next(iter(parameters.values())).device
         self.noise = self._drawn(1)[0]
 
     def _drawn(self, steps: int) -> Tensor:
         """(steps, halves, components, NUMBERS, 14, 8)."""
-        draws = [dirichlet_noise((14, 8), self.generator) for _ in range(steps * len(HALF) * len(self.shapes))]
-        return torch.stack(draws).view(steps, len(HALF), len(self.shapes), *draws[0].shape).to(self.device)
+        draws = [
+            dirichlet_noise((EDGES, len(PRIMITIVES)), self.generator)
+            for _ in range(steps * len(HALF) * self.components)
+        ]
+        return torch.stack(draws).view(steps, len(HALF), self.components, *draws[0].shape).to(self.device)
 
     def start_epoch(self, t: float, steps: int) -> None:
         super().start_epoch(t, steps)

@@ -126,7 +126,8 @@ class SearchTask:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found: alphas, from which `derive` reads a genotype, or the genotype itself.
+    """What a search found: alphas, from which `derive` reads a genotype, or the genotype itself, or both: then `derive`
+    takes the genotype.
 
     history: one row per epoch. tables: further CSV files by name, such as the candidates that a method has scored.
     alphas: float32 (epochs + 1, 14, 8) of each component. network: the searched one, where there is one.

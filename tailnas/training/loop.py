@@ -91,7 +91,12 @@ class InnerLoop(Loop):
         show: Callable[[SummaryWriter, int], None] | None = None,
         stop: Callable[[Sequence[Row]], bool] | None = None,
     ) -> list[Row]:
-        return [{"epoch": epoch + 1, **run_epoch(epoch, self.step_done)} for epoch in range(epochs)]
+        history: list[Row] = []
+        for epoch in range(epochs):
+            if stop is not None and stop(history):
+                break
+            history.append({"epoch": epoch + 1, **run_epoch(epoch, self.step_done)})
+        return history
 
 
 def _event_writer(folder: Path, epochs_done: int) -> SummaryWriter:

@@ -37,6 +37,14 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
             "search.bilevel.freeze_backbone: true with search.bilevel.initialisation 'scratch'; allowed: true with",
         ),
         (
+            {"study.methods": ["pc_darts"], "space.channels": 6},
+            "search.pc_darts.partial: 4; allowed: a divisor of space.channels (6)",
+        ),
+        (
+            {"study.methods": ["pc_darts"], "search.bilevel.freeze_backbone": True},
+            "search.bilevel.freeze_backbone: true with study.methods entry 'pc_darts'; allowed: false",
+        ),
+        (
             {"study.methods": ["random", "imb_nas"]},
             "pretrain.single_path: null with study.methods entry 'imb_nas'; allowed: a section",
         ),

@@ -116,7 +116,10 @@ OTHER_MISTAKES = [
     ({"search.bilevel.architecture_betas": [0.5, 1.0]}, f"search.bilevel.architecture_betas.1: 1.0; allowed: {SHARE}"),
     # keys that are unknown
     ({"serach": {"a": 3}}, 'serach: unknown key with value {"a": 3}; allowed: study, runtime, data'),
-    ({"search.enas": {}}, "search.enas: unknown key with value {}; allowed: training, augment_architecture_half, bilevel, bbn"),
+    (
+        {"search.enas": {}},
+        "search.enas: unknown key with value {}; allowed: training, augment_architecture_half, bilevel, bbn",
+    ),
     ({"search.training.epoch": 3}, "search.training.epoch: unknown key with value 3; allowed: epochs, batch_size"),
     ({"search.resnet32.epochs": 3}, "search.resnet32.epochs: unknown key with value 3; allowed: no key"),
     ({"retrain.loss.gamma": 1.0}, "retrain.loss.gamma: unknown key with value 1.0; allowed: name"),

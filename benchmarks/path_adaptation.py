@@ -41,6 +41,7 @@ def task(params: Params, device: torch.device, images: int, epochs: int) -> Sear
     half = DeviceImages(pixels.to(device), (torch.arange(images) % CLASSES).to(device))
     return SearchTask(
         training=params.search.training.model_copy(update={"epochs": epochs}),
+        augment_architecture_half=params.search.augment_architecture_half,
         bilevel=params.search.bilevel,
         space=params.space,
         weight_half=half,

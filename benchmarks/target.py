@@ -68,6 +68,7 @@ class Target:
         weight_half, architecture_half = (self.images(split.half(half)) for half in HALVES)
         return SearchTask(
             training=self.params.search.training,
+            augment_architecture_half=self.params.search.augment_architecture_half,
             bilevel=self.params.search.bilevel,
             space=self.params.space,
             weight_half=weight_half,

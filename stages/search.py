@@ -34,6 +34,7 @@ def run() -> None:
         pretrained = args.pretrained / FILES[paths] if paths else None
         task = SearchTask(
             training=training,
+            augment_architecture_half=stage.section("search.augment_architecture_half", bool),
             bilevel=bilevel,
             space=stage.section("space", Space),
             weight_half=weight_half,

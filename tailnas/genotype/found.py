@@ -1,4 +1,4 @@
-"""What a search found, in files: alphas of every epoch, or a genotype. `derive` makes one genotype of either."""
+"""What a search found, in files: alphas of every epoch, or a genotype, which counts where there are both."""
 
 from __future__ import annotations
 

@@ -1,15 +1,27 @@
 """DARTS without any re-balancing (1806.09055): one branch, instance-balanced batches."""
 
-from tailnas.foundation.settings import NoSettings
+from pydantic import Field
+
+from tailnas.foundation.settings import Section
+from tailnas.search.branches import Head
 from tailnas.search.method import pretrained_mixture
 from tailnas.search.objective import SingleBranch
 from tailnas.search.run import bilevel_search
 from tailnas.search.task import SearchResult, SearchTask
 
-Settings = NoSettings
 SAMPLERS = ("instance",)
 start = pretrained_mixture
 
 
-def search(task: SearchTask, settings: NoSettings) -> SearchResult:
-    return bilevel_search(task, SingleBranch(task.single_branch(), task.training.precision), SAMPLERS)
+class Settings(Section):
+    """One branch."""
+
+    head: Head = Field(
+        description="Alphas of the last cell: shared with the normal cells, or its own, as the heads of BBN's searches "
+        "have them."
+    )
+
+
+def search(task: SearchTask, settings: Settings) -> SearchResult:
+    network = task.single_branch(own_head=settings.head == "own")
+    return bilevel_search(task, SingleBranch(network, task.training.precision), SAMPLERS)

@@ -11,6 +11,7 @@ from torch import Tensor
 from tailnas.data.split_file import Half
 from tailnas.search.architecture_gradient import first_order, second_order
 from tailnas.search.objective import Batch, Objective
+from tailnas.search.relaxation import component
 from tailnas.search.settings import Bilevel as BilevelSettings
 from tailnas.space.supernet import frozen_running_statistics
 from tailnas.training.settings import NetworkTraining
@@ -25,7 +26,8 @@ class Bilevel:
     (backbone, instance_head, class_head). Running statistics of BatchNorm follow the weight steps only, so that the
     network in eval mode never saw the architecture half.
 
-    alphas: leaf tensors (14, 8) on the network's device, moved in place.
+    alphas: leaf tensors (14, 8) on the network's device, moved in place, and further architecture parameters of the
+    objective's relaxation. resting: the alphas stay as they are, and their loss is only measured.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Bilevel:
         self.objective = objective
         self.alphas = dict(alphas)
         self.training, self.settings = training, settings
+        self.resting = False
         for values in self.alphas.values():
             values.requires_grad_(True)
         if settings.freeze_backbone:
@@ -61,7 +64,8 @@ class Bilevel:
         )
         groups: dict[str, list[Tensor]] = {}
         for name, values in self.alphas.items():
-            groups.setdefault("backbone" if name in BACKBONE_COMPONENTS else name, []).append(values)
+            of = component(name)
+            groups.setdefault("backbone" if of in BACKBONE_COMPONENTS else of, []).append(values)
         beta1, beta2 = settings.architecture_betas
         self.alpha_optimiser = torch.optim.Adam(
             [
@@ -86,8 +90,11 @@ class Bilevel:
         return {"architecture_loss": architecture_loss, **self.weight_step(weight_batches)}
 
     def alpha_step(self, weight_batches: tuple[Batch, ...], architecture_batches: tuple[Batch, ...]) -> Tensor:
-        """One Adam step of the alphas; returns the detached loss on the architecture half."""
+        """One Adam step of the alphas; returns the detached loss on the architecture half, without regulariser."""
         alphas = list(self.alphas.values())
+        if self.resting:
+            with frozen_running_statistics(self.objective.network), torch.no_grad():
+                return self.objective.loss(architecture_batches, self.alphas, "architecture")["loss"]
 
         def loss_on(half: Half, batches: tuple[Batch, ...]) -> Callable[[], Tensor]:
             return lambda: self.objective.loss(batches, self.alphas, half)["loss"]
@@ -106,6 +113,10 @@ class Bilevel:
                     momentum=self.training.momentum,
                     weight_decay=self.training.weight_decay,
                 )
+        regulariser = self.objective.relaxation.regulariser(self.alphas)
+        if regulariser is not None:
+            more = torch.autograd.grad(regulariser, alphas, allow_unused=True, materialize_grads=True)
+            gradients = [gradient + added for gradient, added in zip(gradients, more, strict=True)]
         for values, gradient in zip(alphas, gradients, strict=True):
             values.grad = gradient
         self.alpha_optimiser.step()

@@ -57,12 +57,12 @@ def hessian_eigenvalue(objective: Objective, alphas: Mapping[str, Tensor], batch
     """Largest eigenvalue of the Hessian of the validation loss over all alphas, on one batch for each branch.
 
     In training mode as the alpha steps are, with running statistics left alone, in float32, by the plain definition of
-    the network, which can be differentiated twice.
+    the network, which can be differentiated twice, under expected mixture weights.
     """
     network = objective.network
     backend, precision = network.backend, objective.precision
     leaves = {name: values.detach().clone().requires_grad_(True) for name, values in alphas.items()}
-    network.backend, objective.precision = BackendChoice("plain"), "float32"
+    network.backend, objective.precision, objective.draws = BackendChoice("plain"), "float32", False
     training = network.training
     try:
         network.train()
@@ -73,7 +73,7 @@ def hessian_eigenvalue(objective: Objective, alphas: Mapping[str, Tensor], batch
             loss = objective.loss(batches, leaves, "architecture")["loss"]
             return largest_eigenvalue(loss, list(leaves.values()))
     finally:
-        network.backend, objective.precision = backend, precision
+        network.backend, objective.precision, objective.draws = backend, precision, True
         network.train(training)
 
 

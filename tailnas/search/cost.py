@@ -45,8 +45,8 @@ class Cost:
 
 
 @cache
-def mixture_multiply_adds(space: Space, num_classes: int, in_channels: int, image_size: int) -> int:
+def mixture_multiply_adds(space: Space, num_classes: int, in_channels: int, image_size: int, partial: int = 1) -> int:
     """Multiply-adds of one image through the super-network of L + 1 cells: one branch's share of a two-branch one."""
     with torch.device("meta"):
-        network = supernet(space, num_classes, in_channels)
+        network = supernet(space, num_classes, in_channels, partial=partial)
     return multiply_adds(network, in_channels, image_size)

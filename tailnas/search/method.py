@@ -3,6 +3,7 @@
     Settings                                                # its section of `search`
     search(task, settings) -> SearchResult
     start(bilevel, settings) -> "mixture", "single" or None # the pretrained super-network that it starts from
+    mistakes(settings, bilevel, space) -> lines             # settings that do not fit together, for validate
     SAMPLERS                                                # of a search by gradient: one per branch
 
 A method without `start` needs no pretrained super-network.
@@ -10,10 +11,13 @@ A method without `start` needs no pretrained super-network.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tailnas.foundation.extensions import extension
 from tailnas.foundation.settings import Section
 from tailnas.search.settings import Bilevel
 from tailnas.space.pretrained import Paths
+from tailnas.space.settings import Space
 
 PACKAGE = "tailnas.methods"
 
@@ -28,3 +32,12 @@ def starting_paths(method: str, bilevel: Bilevel, settings: Section) -> Paths | 
     start = getattr(extension(PACKAGE, method, "study.methods"), "start", None)
     paths: Paths | None = None if start is None else start(bilevel, settings)
     return paths
+
+
+def mistakes_of(method: str, settings: Section, bilevel: Bilevel, space: Space) -> Iterator[str]:
+    """One line for each setting of `method` that does not fit another: key, value and what is allowed."""
+    yield from getattr(extension(PACKAGE, method, "study.methods"), "mistakes", _none)(settings, bilevel, space)
+
+
+def _none(settings: Section, bilevel: Bilevel, space: Space) -> Iterator[str]:
+    return iter(())

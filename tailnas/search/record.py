@@ -38,13 +38,20 @@ class AlphaRecord:
         movement of the softmax weights since the start, and the genotype that would be derived now.
         """
         weights = {name: values.double().softmax(-1) for name, values in self.rows[-1].items()}
-        first = {name: values.double().softmax(-1) for name, values in self.rows[0].items()}
         row: dict[str, float | str] = {
             f"entropy_{name}": float(torch.special.entr(values).sum(-1).mean()) for name, values in weights.items()
         }
         genotype = derive_genotype(self.rows[-1])
         primitives = [primitive for edges in genotype.components().values() for primitive, _ in edges]
         row["skip_share"] = primitives.count("skip_connect") / len(primitives)
-        row["softmax_movement"] = float(torch.stack([(weights[n] - first[n]).abs().mean() for n in weights]).mean())
+        row["softmax_movement"] = softmax_movement(self.rows[0], self.rows[-1])
         row["genotype"] = genotype.to_line()
         return row
+
+
+def softmax_movement(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
+    """Mean absolute movement of the softmax weights of alphas (14, 8), the mean over components."""
+    first, last = (
+        {name: values.detach().double().softmax(-1) for name, values in alphas.items()} for alphas in (before, after)
+    )
+    return float(torch.stack([(last[name] - first[name]).abs().mean() for name in last]).mean())

@@ -11,6 +11,7 @@ from torch import Tensor
 from tailnas.batches.batches import sequential_batches
 from tailnas.data.split_file import HALVES
 from tailnas.foundation.seeding import torch_generator
+from tailnas.genotype.genotype import HEADS
 from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.imbalance.mixing import epoch_ratio, epoch_time
 from tailnas.imbalance.settings import ConstantRatio, MovingRatio
@@ -19,11 +20,11 @@ from tailnas.search.bilevel import Bilevel, mean_losses
 from tailnas.search.collapse import hessian_eigenvalue, warnings
 from tailnas.search.cost import Cost, mixture_multiply_adds
 from tailnas.search.objective import Objective, TwoBranch
-from tailnas.search.record import AlphaRecord
+from tailnas.search.record import AlphaRecord, softmax_movement
+from tailnas.search.relaxation import Relaxation, cells
 from tailnas.search.steps import StepRunner
 from tailnas.search.sweep import mixing_ratio_sweep
 from tailnas.search.task import SearchResult, SearchTask
-from tailnas.space.supernet import initial_alphas
 from tailnas.training.checkpoint import Row
 from tailnas.training.learning_rate import epoch_learning_rate
 from tailnas.training.loop import require_finite
@@ -40,17 +41,20 @@ def bilevel_search(
     *,
     heads: str = "constant",
     backbone: NamedRate | PolynomialRate = CONSTANT,
+    stop: Callable[[Sequence[Row]], bool] | None = None,
 ) -> SearchResult:
     """Search with `objective`, its batches drawn by `samplers` (one per branch) in both halves.
 
     mixing: the ratio of two branches. heads, backbone: learning rates of the architecture components (see
-    `architecture_learning_rates`).
+    `architecture_learning_rates`). stop: whether the history so far ends the search.
     """
-    training, epochs = task.training, task.training.epochs
-    alphas = initial_alphas(objective.components, torch_generator(task.seed, "search", "alphas"))
+    training, epochs, relaxation = task.training, task.training.epochs, objective.relaxation
+    alphas = relaxation.parameters(objective.components, torch_generator(task.seed, "search", "alphas"))
     alphas = {name: values.to(task.device) for name, values in alphas.items()}
+    relaxation.place(alphas, task.seed)
     bilevel = Bilevel(objective, alphas, training, task.bilevel)
-    record = AlphaRecord(alphas)
+    record = AlphaRecord(relaxation.recorded(alphas))
+    started = {name: values.detach().clone() for name, values in cells(alphas).items()}
     weight_batches = task.batches("weight", samplers)
     architecture_batches = task.batches("architecture", samplers)
     runner = StepRunner(bilevel, weight_batches, architecture_batches, cuda_graph=task.cuda_graph)
@@ -74,7 +78,9 @@ def bilevel_search(
         )
         rate = epoch_learning_rate(training, epoch)
         bilevel.set_learning_rates(rate, rates)
-        components = ("backbone", "instance_head", "class_head") if objective.branches == 2 else ("backbone",)
+        bilevel.resting = epoch < resting_epochs(relaxation, epochs)
+        relaxation.start_epoch(epoch / epochs, steps)
+        components = ["backbone", *(name for name in objective.components if name in HEADS)]
         row |= {"lr_weights": rate} | {f"lr_{name}": rates[name] for name in components}
 
         for source in (*weight_batches, *architecture_batches):
@@ -82,13 +88,14 @@ def bilevel_search(
         objective.network.train()
         row |= mean_losses(runner.epoch(steps, step_done))
         require_finite("search", float(row["loss"]) + float(row["architecture_loss"]))
-        record.append(bilevel.alphas)
+        record.append(relaxation.recorded(bilevel.alphas))
         row["balanced_accuracy"] = architecture_accuracy(task, objective, bilevel.alphas)
         if watched:
             row["hessian_eigenvalue"] = hessian_eigenvalue(objective, bilevel.alphas, watched)
-        return {**row, **record.summary()}
+        moved = softmax_movement(started, cells(bilevel.alphas))
+        return {**row, **relaxation.columns(), **record.summary(), "softmax_movement": moved}
 
-    parts = {**bilevel.parts(), "record": record}
+    parts = {**bilevel.parts(), "record": record, **relaxation.parts()}
     for half, sources in {"weight": weight_batches, "architecture": architecture_batches}.items():
         parts |= {f"{half}_batches_{branch}": source for branch, source in enumerate(sources)}
 
@@ -96,33 +103,52 @@ def bilevel_search(
         for name, values in record.rows[-1].items():
             writer.add_image(f"alphas/{name}", heat_map(values), epoch)
 
-    history = task.loop.run(epochs, steps, run_epoch, parts, show)
+    history = task.loop.run(epochs, steps, run_epoch, parts, show, stop)
     for line in warnings(history):
         print(f"{task.loop.title}: {line}", flush=True)
     tables = {}
     if isinstance(objective, TwoBranch):
         tables["mixing_ratio"] = mixing_ratio_sweep(task, objective, bilevel.alphas)
     trained = sum(weight.numel() for weight in bilevel.weights)
-    cost = bilevel_cost(task, objective.branches, trained)
+    cost = bilevel_cost(task, objective.branches, trained, relaxation, len(history))
     return SearchResult(history, cost, tables, alphas=record.stacked(), network=objective.network)
 
 
-def bilevel_cost(task: SearchTask, branches: int, weights_trained: int = 0) -> Cost:
+def bilevel_cost(
+    task: SearchTask,
+    branches: int,
+    weights_trained: int = 0,
+    relaxation: Relaxation | None = None,
+    epochs: int | None = None,
+) -> Cost:
     """Cost of a bilevel search with these settings; each image goes through one branch of `branches`.
 
-    A step passes a batch of each half; the second order passes that of the weight half three times more.
+    A step passes a batch of each half; the second order passes that of the weight half three times more. While the
+    alphas rest, a step moves the weights alone and passes the batch of the architecture half forward only. epochs:
+    those done, by default all.
     """
+    relaxation = relaxation or Relaxation()
     weights, architecture = (task.batches(half, ["instance"])[0] for half in HALVES)
-    steps = task.training.epochs * weights.steps_per_epoch
+    done = task.training.epochs if epochs is None else epochs
+    resting = min(done, resting_epochs(relaxation, task.training.epochs)) * weights.steps_per_epoch
+    steps = done * weights.steps_per_epoch - resting
     passes = (1 if task.bilevel.order == "first" else 4) * weights.batch_size + architecture.batch_size
-    images = branches * steps * passes
+    trained = branches * (steps * passes + resting * weights.batch_size)
+    scored = branches * resting * architecture.batch_size
     shape = task.weight_half.images.shape
+    multiply_adds = mixture_multiply_adds(task.space, task.num_classes, shape[1], shape[-1], relaxation.partial)
     return Cost(
-        optimiser_steps=2 * steps,
-        trained_images=images,
+        optimiser_steps=2 * steps + resting,
+        trained_images=trained,
+        scored_images=scored,
         weights_trained=weights_trained,
-        total_multiply_adds=images * mixture_multiply_adds(task.space, task.num_classes, shape[1], shape[-1]),
+        total_multiply_adds=(trained + scored) * multiply_adds,
     )
+
+
+def resting_epochs(relaxation: Relaxation, epochs: int) -> int:
+    """Epochs at the beginning in which the alphas rest."""
+    return int(relaxation.warm_up * epochs)
 
 
 @torch.no_grad()

@@ -39,6 +39,7 @@ class StepRunner:
         self.branches = len(weight_batches)
         self._recording = cuda_graph and self.sources[0].data.device.type == "cuda"
         self._eager_steps = 0
+        self._resting = bilevel.resting
         self._graph: torch.cuda.CUDAGraph | None = None
         self._rows: list[Tensor] = []
         self._losses: Mapping[str, Tensor] = {}
@@ -46,8 +47,11 @@ class StepRunner:
     def epoch(self, steps: int, step_done: Callable[[], None]) -> list[dict[str, Tensor]]:
         """Run `steps` steps; returns the losses of each, unread."""
         plans = [source.plan(steps) for source in self.sources]
+        if self.bilevel.resting != self._resting:  # another step: what was recorded is no longer it
+            self._graph, self._eager_steps, self._resting = None, 0, self.bilevel.resting
         losses = []
         for step in range(steps):
+            self.bilevel.objective.relaxation.start_step(step)
             losses.append(self._step([plan.steps[step] for plan in plans]))
             step_done()
         return losses

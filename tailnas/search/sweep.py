@@ -7,7 +7,8 @@ import torch
 from tailnas.batches.batches import sequential_batches
 from tailnas.batches.device_images import DeviceImages
 from tailnas.imbalance.accuracy import balanced_accuracy
-from tailnas.search.objective import Alphas, TwoBranch
+from tailnas.search.objective import TwoBranch
+from tailnas.search.relaxation import Alphas
 from tailnas.search.task import SearchTask
 from tailnas.training.checkpoint import Row
 
@@ -25,9 +26,10 @@ def mixing_ratio_sweep(
     """
     objective.network.eval()
     data = task.architecture_half if images is None else images
+    weights = objective.mixture(alphas)
     ratios = torch.linspace(0, 1, RATIOS, device=task.device)
     pairs = [
-        (objective.network.predict_logits(batch, alphas, ratios[:, None, None], objective.mix).argmax(2), labels)
+        (objective.network.predict_logits(batch, weights, ratios[:, None, None], objective.mix).argmax(2), labels)
         for batch, labels in sequential_batches(data, 2 * task.training.batch_size, task.normalisation)
     ]
     predictions, labels = torch.cat([found for found, _ in pairs], dim=1), torch.cat([true for _, true in pairs])

@@ -21,7 +21,7 @@ from tailnas.imbalance.samplers import make_sampler
 from tailnas.search.cost import Cost
 from tailnas.search.settings import Bilevel
 from tailnas.space.path_costs import PathCosts, path_costs
-from tailnas.space.pretrained import supernet
+from tailnas.space.pretrained import supernet, two_branch_supernet
 from tailnas.space.settings import Space
 from tailnas.space.supernet import SuperNet, seeded_initialisation
 from tailnas.space.two_branch import TwoBranchSuperNet, load_pretrained
@@ -52,6 +52,8 @@ class SearchTask:
     """
 
     training: NetworkTraining
+    augment_architecture_half: bool
+    """Whether batches of the architecture half are cropped and flipped as those of the weight half are."""
     bilevel: Bilevel
     space: Space
     weight_half: DeviceImages
@@ -87,17 +89,17 @@ class SearchTask:
         """The generator of candidate genotypes, one of its own for each `run` and seed."""
         return torch_generator(self.seed, "search", "candidates", *self.run)
 
-    def single_branch(self) -> SuperNet:
+    def single_branch(self, *, partial: int = 1, own_head: bool = False) -> SuperNet:
         """A super-network of L + 1 cells: as deep as a two-branch one with its head cell."""
+        channels = self.weight_half.images.shape[1]
         with seeded_initialisation(seed_for(self.seed, "search", "network")):
-            return self._started(supernet(self.space, self.num_classes, self.weight_half.images.shape[1]))
+            return self._started(supernet(self.space, self.num_classes, channels, partial=partial, own_head=own_head))
 
-    def two_branch(self) -> TwoBranchSuperNet:
+    def two_branch(self, *, partial: int = 1) -> TwoBranchSuperNet:
         """A super-network of L backbone cells and two head cells."""
+        channels = self.weight_half.images.shape[1]
         with seeded_initialisation(seed_for(self.seed, "search", "network")):
-            channels, cells = self.space.channels, self.space.cells
-            network = TwoBranchSuperNet(channels, cells, self.num_classes, self.weight_half.images.shape[1])
-            return self._started(network)
+            return self._started(two_branch_supernet(self.space, self.num_classes, channels, partial=partial))
 
     def _started(self, network: NetworkType) -> NetworkType:
         if self.pretrained is not None:
@@ -109,20 +111,21 @@ class SearchTask:
                 ) from None
         return network.to(self.device)
 
-    def batches(self, half: Half, samplers: Sequence[str]) -> list[Batches]:
-        """One source of batches for each branch of a half."""
+    def batches(self, half: Half, samplers: Sequence[str], *phase: str) -> list[Batches]:
+        """One source of batches for each branch of a half. phase: of a method that has another after the search."""
         data = self.halves[half]
-        augmentation = Augmentation(self.training.crop_padding, self.training.flip) if half == "weight" else None
+        augmented = half == "weight" or self.augment_architecture_half
+        augmentation = Augmentation(self.training.crop_padding, self.training.flip) if augmented else None
         labels = data.labels.cpu()
-        stream = STREAMS[half]
+        stream = (*phase, STREAMS[half])
         return [
             Batches(
                 data,
-                make_sampler(sampler, labels, self.num_classes, torch_generator(self.seed, "search", stream, branch)),
+                make_sampler(sampler, labels, self.num_classes, torch_generator(self.seed, "search", *stream, branch)),
                 self.training.batch_size,
                 self.normalisation,
                 augmentation,
-                torch_generator(self.seed, "search", stream, branch, "augmentation"),
+                torch_generator(self.seed, "search", *stream, branch, "augmentation"),
             )
             for branch, sampler in enumerate(samplers)
         ]
@@ -130,7 +133,8 @@ class SearchTask:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found: alphas, from which `derive` reads a genotype, or the genotype itself.
+    """What a search found: alphas, from which `derive` reads a genotype, or the genotype itself, or both: then `derive`
+    takes the genotype.
 
     history: one row per epoch. tables: further CSV files by name, such as the candidates that a method has scored.
     alphas: float32 (epochs + 1, 14, 8) of each component. network: the searched one, where there is one.

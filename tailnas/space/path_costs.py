@@ -11,7 +11,6 @@ from tailnas.genotype.primitives import NODES, PRIMITIVES
 from tailnas.space.multiply_adds import multiply_adds
 from tailnas.space.network import Network
 from tailnas.space.settings import Space
-from tailnas.space.supernet import default_reductions
 
 
 class PathCosts:
@@ -51,7 +50,6 @@ def path_costs(space: Space, num_classes: int, in_channels: int, image_size: int
 
 def candidate_network(genotype: Genotype, space: Space, num_classes: int, in_channels: int) -> Network:
     """The derived network of `genotype`, as wide and deep as the super-network of `space`: L + 1 cells."""
-    reductions = default_reductions(space.cells)
     return Network(
-        genotype, space.channels, space.cells + 1, num_classes, in_channels=in_channels, reductions=reductions
+        genotype, space.channels, space.cells + 1, num_classes, in_channels=in_channels, reductions=space.reductions
     )

@@ -18,10 +18,10 @@ def random_cell(generator: torch.Generator) -> list[tuple[str, int]]:
     return edges
 
 
-def random_genotype(generator: torch.Generator) -> Genotype:
-    """A normal cell and then a reduction cell, each by `random_cell`."""
-    normal = tuple(random_cell(generator))
-    return Genotype(normal, tuple(random_cell(generator)))
+def random_genotype(generator: torch.Generator, *, own_head: bool = False) -> Genotype:
+    """A normal cell, then a reduction cell and, where asked for, an instance head, each by `random_cell`."""
+    normal, reduce = (tuple(random_cell(generator)) for _ in range(2))
+    return Genotype(normal, reduce, tuple(random_cell(generator)) if own_head else None)
 
 
 def mutated(genotype: Genotype, generator: torch.Generator) -> Genotype:

@@ -12,5 +12,11 @@ class Space(Section):
 
     channels: Annotated[int, Field(ge=1, le=1024)] = Field(description="Channels of the first cells.")
     cells: Annotated[int, Field(ge=3, le=100)] = Field(
-        description="Backbone cells L, reductions at L//3 and 2L//3; one more cell, or one per branch, follows."
+        description="Backbone cells L; one more cell, or one per branch, follows. Of these D = L + 1 cells, those at "
+        "D//3 and 2D//3 reduce."
     )
+
+    @property
+    def reductions(self) -> tuple[int, int]:
+        """Places of the reduction cells, by the total depth L + 1, the same for one branch and for two."""
+        return (self.cells + 1) // 3, 2 * (self.cells + 1) // 3

@@ -3,6 +3,7 @@
     net = SuperNet(channels, cells, num_classes, in_channels=3, reductions=None, backend="auto")
     alphas = initial_alphas(("normal", "reduce"), generator)      # {"normal": (14, 8), "reduce": (14, 8)}, float32, CPU
     net(images, alphas) -> logits (N, K)                          # alphas=None: all primitives weigh the same
+    net(images, MixtureWeights(...)) -> logits (N, K)             # weights that are not the softmax of alphas
     net.features(images, alphas) -> (N, D)                        # what the classifier sees
     net.components == ("normal", "reduce")                        # the alphas it takes
     with frozen_running_statistics(net): ...                      # training mode, running statistics stay as they are
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from tailnas.genotype.primitives import EDGES, PRIMITIVES
 from tailnas.space.backends.choose import AUTOMATIC, BackendChoice
-from tailnas.space.cell import SearchCell
+from tailnas.space.cell import BYPASS, SearchCell
 
 STEM_MULTIPLIER = 3
 CELL_MULTIPLIER = 4
@@ -39,11 +40,18 @@ class Backbone(nn.Module):
     """
 
     def __init__(
-        self, channels: int, cells: int, in_channels: int, reductions: Sequence[int] | None, backend: str
+        self,
+        channels: int,
+        cells: int,
+        in_channels: int,
+        reductions: Sequence[int] | None,
+        backend: str,
+        partial: int,
     ) -> None:
         super().__init__()
         self.backend = BackendChoice(backend)
         self.channels = channels
+        self.partial = partial
         self.in_channels = in_channels
         self.reductions = tuple(default_reductions(cells) if reductions is None else reductions)
         self.stem = nn.Sequential(
@@ -55,21 +63,34 @@ class Backbone(nn.Module):
         for index in range(cells):
             reduction = index in self.reductions
             width = 2 * width if reduction else width
-            self.cells.append(SearchCell(older, newer, width, reduction=reduction, reduction_before=reduction_before))
+            self.cells.append(
+                SearchCell(older, newer, width, reduction=reduction, reduction_before=reduction_before, partial=partial)
+            )
             older, newer, reduction_before = newer, CELL_MULTIPLIER * width, reduction
         self.width = width
         self.output_channels = (older, newer)
         self.ends_in_reduction = reduction_before
 
+    components: tuple[str, ...] = ("normal", "reduce")
+    own_head = False
+    """Whether the last cell is a head, with alphas of its own."""
+
     def states(self, images: Tensor, weights: Mapping[str, Tensor]) -> tuple[Any, Any]:
         """Outputs of the last two cells, older first, as the backend has them. `weights`: softmax of the alphas."""
         backend = self.backend(images.device, training=self.training)
         older = newer = backend.stem(self.stem, images)
-        for cell in self.cells:
+        for index, cell in enumerate(self.cells):
             assert isinstance(cell, SearchCell)
-            mixture = weights["reduce" if cell.reduction else "normal"]
-            older, newer = newer, backend.cell(cell, older, newer, mixture)
+            head = self.own_head and index == len(self.cells) - 1
+            component = "instance_head" if head else "reduce" if cell.reduction else "normal"
+            older, newer = newer, backend.cell(cell, older, newer, self.mixture(weights[component]))
         return older, newer
+
+    def mixture(self, weights: Tensor) -> Tensor:
+        """A cell's weights (14, 8); with partial channels (14, 9), those that bypass the primitives with weight 1."""
+        if self.partial == 1 or weights.shape[1] > BYPASS:
+            return weights
+        return torch.cat([weights, weights.new_ones(len(weights), 1)], dim=1)
 
     def pooled(self, state: Any) -> Tensor:
         """Mean over the map of a state, (N, D)."""
@@ -82,9 +103,9 @@ class SuperNet(Backbone):
     `channels`: width of the first cells, doubled by each reduction cell. `reductions`: indices of the reduction
     cells, by default cells // 3 and 2 * cells // 3. Image sides must be divisible by two once for each reduction.
     `backend`: how it is computed (backends/README.md); "plain" is the definition, "auto" the fastest way there is.
+    `partial`: one over the share of the channels that primitives see. `own_head`: the last cell has alphas of its own,
+    `instance_head`.
     """
-
-    components = ("normal", "reduce")
 
     def __init__(
         self,
@@ -95,9 +116,16 @@ class SuperNet(Backbone):
         *,
         reductions: Sequence[int] | None = None,
         backend: str = AUTOMATIC,
+        partial: int = 1,
+        own_head: bool = False,
     ) -> None:
-        super().__init__(channels, cells, in_channels, reductions, backend)
+        super().__init__(channels, cells, in_channels, reductions, backend, partial)
         self.num_classes = num_classes
+        self.own_head = own_head
+        if own_head:
+            if cells - 1 in self.reductions:
+                raise ValueError(f"reductions: {self.reductions}; allowed: without the head cell {cells - 1}")
+            self.components = ("normal", "reduce", "instance_head")
         self.classifier = nn.Linear(self.output_channels[1], num_classes)
 
     def features(self, images: Tensor, alphas: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -115,8 +143,14 @@ def pooled(maps: Tensor) -> Tensor:
     return maps.mean(dim=(2, 3))
 
 
+class MixtureWeights(dict[str, Tensor]):
+    """Mixture weights (14, 8) of each component, where a network takes alphas: what a relaxation makes of them."""
+
+
 def softmax_weights(alphas: Mapping[str, Tensor] | None, components: Sequence[str], like: Tensor) -> dict[str, Tensor]:
     """Mixture weights of every component, with the dtype and device of `like`; None stands for alphas of zero."""
+    if isinstance(alphas, MixtureWeights):
+        return {name: alphas[name].to(like) for name in components}
     if alphas is None:
         alphas = {name: like.new_zeros(EDGES, len(PRIMITIVES)) for name in components}
     return {name: torch.softmax(alphas[name], dim=-1).to(like) for name in components}

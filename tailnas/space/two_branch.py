@@ -11,7 +11,7 @@
 probabilities.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tailnas.space.backends.choose import AUTOMATIC
 from tailnas.space.cell import SearchCell
-from tailnas.space.supernet import Backbone, SuperNet, default_reductions, softmax_weights
+from tailnas.space.supernet import Backbone, SuperNet, softmax_weights
 
 Mix = Literal["logits", "probabilities"]
 
@@ -29,14 +29,23 @@ class TwoBranchSuperNet(Backbone):
 
     Both heads take the outputs of the last two backbone cells. Batch statistics are those of each branch's batch; the
     running statistics of the backbone are updated by the instance batch first, then by the class batch.
+    `reductions`, `backend`, `partial`: as SuperNet has them.
     """
 
     components = ("normal", "reduce", "instance_head", "class_head")
 
     def __init__(
-        self, channels: int, cells: int, num_classes: int, in_channels: int = 3, *, backend: str = AUTOMATIC
+        self,
+        channels: int,
+        cells: int,
+        num_classes: int,
+        in_channels: int = 3,
+        *,
+        reductions: Sequence[int] | None = None,
+        backend: str = AUTOMATIC,
+        partial: int = 1,
     ) -> None:
-        super().__init__(channels, cells, in_channels, default_reductions(cells), backend)
+        super().__init__(channels, cells, in_channels, reductions, backend, partial)
         self.num_classes = num_classes
         self.instance_head = self._head()
         self.class_head = self._head()
@@ -47,7 +56,14 @@ class TwoBranchSuperNet(Backbone):
 
     def _head(self) -> SearchCell:
         older, newer = self.output_channels
-        return SearchCell(older, newer, self.width, reduction=False, reduction_before=self.ends_in_reduction)
+        return SearchCell(
+            older,
+            newer,
+            self.width,
+            reduction=False,
+            reduction_before=self.ends_in_reduction,
+            partial=self.partial,
+        )
 
     def forward(
         self,
@@ -82,7 +98,7 @@ class TwoBranchSuperNet(Backbone):
 
     def _head_features(self, states: tuple[Any, Any], head: str, weights: Mapping[str, Tensor]) -> Tensor:
         backend = self.backend(self.bias.device, training=self.training)
-        return backend.pooled(backend.cell(getattr(self, head), *states, weights[head]))
+        return backend.pooled(backend.cell(getattr(self, head), *states, self.mixture(weights[head])))
 
     def mixed(self, features_i: Tensor, features_c: Tensor, mixing_ratio: float | Tensor, mix: Mix) -> Tensor:
         """The two branches' features (N, D) as mixed outputs (N, K) with mixing ratio mu in [0, 1]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,11 +40,12 @@ class Loop:
         run_epoch: RunEpoch,
         parts: Mapping[str, Stateful],
         show: Callable[[SummaryWriter, int], None] | None = None,
+        stop: Callable[[Sequence[Row]], bool] | None = None,
     ) -> list[Row]:
         """Train for `epochs` epochs of `steps` steps; returns one row per epoch.
 
         parts: whatever `run_epoch` changes; a run that is killed and started again ends bit-identical on a CPU.
-        show: adds images of an epoch to TensorBoard.
+        show: adds images of an epoch to TensorBoard. stop: whether the rows so far are the last ones.
         """
         checkpoint = Checkpoint(self.checkpoint, parts)
         history = checkpoint.load()
@@ -54,6 +55,8 @@ class Loop:
         writer = _event_writer(self.events, len(history))
         try:
             for epoch in range(len(history), epochs):
+                if stop is not None and stop(history):
+                    break
                 row = run_epoch(epoch, progress.step)
                 history.append({"epoch": epoch + 1, **row})
                 for name, value in row.items():
@@ -86,8 +89,14 @@ class InnerLoop(Loop):
         run_epoch: RunEpoch,
         parts: Mapping[str, Stateful],
         show: Callable[[SummaryWriter, int], None] | None = None,
+        stop: Callable[[Sequence[Row]], bool] | None = None,
     ) -> list[Row]:
-        return [{"epoch": epoch + 1, **run_epoch(epoch, self.step_done)} for epoch in range(epochs)]
+        history: list[Row] = []
+        for epoch in range(epochs):
+            if stop is not None and stop(history):
+                break
+            history.append({"epoch": epoch + 1, **run_epoch(epoch, self.step_done)})
+        return history
 
 
 def _event_writer(folder: Path, epochs_done: int) -> SummaryWriter:

@@ -12,7 +12,7 @@ from tailnas.imbalance.settings import ConstantRatio
 from tailnas.retrain.loss import Loss, loss_class
 from tailnas.retrain.reweighting import deferred
 from tailnas.retrain.settings import Retrain, SingleBranch
-from tailnas.search.method import starting_paths
+from tailnas.search.method import mistakes_of, starting_paths
 from tailnas.training.settings import Cosine
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def _search(params: Params) -> Iterator[str]:
             "allowed: true with 'pretrained' only"
         )
     for method in params.study.methods:
+        yield from mistakes_of(method, params.search.method(method), bilevel, params.space)
         paths = starting_paths(method, bilevel, params.search.method(method))
         if paths == "single" and params.pretrain.single_path is None:
             yield (

@@ -32,6 +32,10 @@ class CommonSearch(Section):
     """Bilevel search on the imbalanced target (method: sections 3 to 7), and one section per method."""
 
     training: NetworkTraining
+    augment_architecture_half: bool = Field(
+        description="Crop and flip the alphas' batches, too, as DARTS does. The accuracy recorded on that half is "
+        "of plain images."
+    )
     bilevel: Bilevel
 
     def method(self, name: str) -> Section:

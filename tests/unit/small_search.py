@@ -48,7 +48,7 @@ class MortalLoop(Loop):
         vars(part).update(vars(super().part(name)))
         return part
 
-    def run(self, epochs, steps, run_epoch, parts, show=None):
+    def run(self, epochs, steps, run_epoch, parts, show=None, stop=None):
         def mortal(epoch: int, step_done: Callable[[], None]):
             def step() -> None:
                 if not self.left[0]:
@@ -59,7 +59,7 @@ class MortalLoop(Loop):
             self.left[0] -= 1
             return row
 
-        return super().run(epochs, steps, mortal, parts, show)
+        return super().run(epochs, steps, mortal, parts, show, stop)
 
 
 @pytest.fixture
@@ -90,6 +90,7 @@ def make_task(tmp_path) -> Callable[..., SearchTask]:
         assert not changes
         return SearchTask(
             training=training,
+            augment_architecture_half=PARAMS.search.augment_architecture_half,
             bilevel=bilevel,
             space=Space(channels=2, cells=3),
             weight_half=weight_half,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tailnas.genotype.primitives import NODES, PRIMITIVES
 from tailnas.space.backends.description import OUTGOING, BatchStatistics, CellDescription, CellWeights, OutgoingNorms
-from tailnas.space.cell import SearchCell
+from tailnas.space.cell import BYPASS, SearchCell, bypass, parted, shuffled
 
 SKIP = PRIMITIVES.index("skip_connect")
 POOLS = slice(PRIMITIVES.index("max_pool_3x3"), SKIP)
@@ -38,18 +38,22 @@ class GpuBackend:
         stacks = description.weights()
         states = [cell.preprocess_older(older), cell.preprocess_newer(newer)]
         sums: list[Tensor | None] = [None] * NODES
+        passed: list[Tensor | None] = [None] * NODES
         statistics = BatchStatistics()
         for source, (part, edges) in enumerate(OUTGOING):
             if source >= 2:
-                states.append(complete(sums[source - 2]))
+                states.append(complete(sums[source - 2], passed[source - 2]))
+            seen, rest = parted(states[source], cell.partial)
+            stride = description.stride(source)
             outgoing = OutgoingEdges(stacks.of(part), description.norms[source], description.eps, statistics)
-            mixtures = outgoing.mixtures(
-                states[source], torch.stack([mixture[edge.alpha_row] for edge in edges]), description.stride(source)
-            )
+            mixtures = outgoing.mixtures(seen, torch.stack([mixture[edge.alpha_row] for edge in edges]), stride)
             for edge, arriving in zip(edges, mixtures.unbind(1), strict=True):
-                total = sums[edge.node]
-                sums[edge.node] = arriving if total is None else total + arriving
-        output = torch.cat([*states[2:], complete(sums[-1])], dim=1)
+                add(sums, edge.node, arriving)
+            if rest is not None:
+                past = bypass(rest, stride)
+                for edge in edges:
+                    add(passed, edge.node, mixture[edge.alpha_row, BYPASS] * past)
+        output = torch.cat([*states[2:], complete(sums[-1], passed[-1])], dim=1)
         statistics.update_running(output.numel() // output.shape[1])
         return output
 
@@ -57,10 +61,15 @@ class GpuBackend:
         return output.mean(dim=(2, 3))
 
 
-def complete(total: Tensor | None) -> Tensor:
-    """A node's sum once all its edges have been added."""
+def add(sums: list[Tensor | None], node: int, part: Tensor) -> None:
+    total = sums[node]
+    sums[node] = part if total is None else total + part
+
+
+def complete(total: Tensor | None, passed: Tensor | None) -> Tensor:
+    """A node's sum once all its edges have been added; `passed`: of the channels that bypass the primitives."""
     assert total is not None
-    return total
+    return total if passed is None else shuffled(total, passed)
 
 
 class OutgoingEdges:

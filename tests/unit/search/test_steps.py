@@ -1,5 +1,8 @@
 """The runner's epochs are the steps of `Bilevel` on the planned batches; a recorded GPU step is the same step."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,10 +10,14 @@ from tailnas.batches.augmentation import Augmentation
 from tailnas.batches.batches import Batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.imbalance.samplers import make_sampler
+from tailnas.methods.beta_darts import BetaDecay
+from tailnas.methods.darts_minus import AuxiliarySkip
+from tailnas.methods.drnas import Dirichlet
 from tailnas.search.bilevel import Bilevel
 from tailnas.search.objective import TwoBranch
+from tailnas.search.relaxation import Relaxation
 from tailnas.search.steps import EAGER_STEPS, StepRunner
-from tailnas.space.supernet import initial_alphas, seeded_initialisation
+from tailnas.space.supernet import seeded_initialisation
 from tailnas.space.two_branch import TwoBranchSuperNet
 from tests.unit.small_search import PARAMS
 
@@ -28,7 +35,9 @@ class Counting(TwoBranch):
         return super().loss(*inputs)
 
 
-def build(device: str, order: str) -> tuple[Bilevel, list[Batches], list[Batches]]:
+def build(
+    device: str, order: str, relaxation: Relaxation | None = None
+) -> tuple[Bilevel, list[Batches], list[Batches]]:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(24) % CLASSES
     images = torch.randint(0, 256, (24, 1, 16, 16), generator=generator, dtype=torch.uint8)
@@ -49,10 +58,13 @@ def build(device: str, order: str) -> tuple[Bilevel, list[Batches], list[Batches
 
     with seeded_initialisation(0):
         network = TwoBranchSuperNet(2, 3, CLASSES, 1).to(device)
-    alphas = initial_alphas(network.components, torch.Generator().manual_seed(1))
+    relaxation = relaxation or Relaxation()
+    alphas = relaxation.parameters(network.components, torch.Generator().manual_seed(1))
     settings = PARAMS.search.bilevel.model_copy(update={"order": order})
-    objective = Counting(network)
-    bilevel = Bilevel(objective, {name: a.to(device) for name, a in alphas.items()}, PARAMS.search.training, settings)
+    objective = Counting(network, relaxation=relaxation)
+    alphas = {name: values.to(device) for name, values in alphas.items()}
+    relaxation.place(alphas, 0)
+    bilevel = Bilevel(objective, alphas, PARAMS.search.training, settings)
     return bilevel, sources("weight"), sources("architecture")
 
 
@@ -60,6 +72,7 @@ def run(bilevel: Bilevel, runner: StepRunner, epochs: int) -> list[dict[str, tor
     losses = []
     for epoch in range(epochs):
         bilevel.objective.set_mixing_ratio(1 - epoch / epochs)
+        bilevel.objective.relaxation.start_epoch(epoch / epochs, 3)
         bilevel.set_learning_rates(0.05 / (epoch + 1), RATES)
         losses += runner.epoch(3, lambda: None)
     return losses
@@ -85,10 +98,22 @@ def test_an_epoch_is_its_planned_steps() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(("order", "losses_per_step"), [("first", 2), ("second", 5)])
-def test_a_recorded_step_is_the_same_step(order: str, losses_per_step: int) -> None:
+@pytest.mark.parametrize(
+    ("order", "losses_per_step", "relaxation"),
+    [
+        ("first", 2, Relaxation),
+        ("second", 5, Relaxation),
+        ("first", 2, partial(Dirichlet, "l2", 0.001)),
+        ("first", 2, partial(AuxiliarySkip, 1.0, "linear")),
+        ("first", 2, partial(BetaDecay, 50.0)),
+    ],
+)
+def test_a_recorded_step_is_the_same_step(
+    order: str, losses_per_step: int, relaxation: Callable[[], Relaxation]
+) -> None:
+    """Draws and schedules are fresh in every replay."""
     torch.backends.cudnn.deterministic = True
-    recorded, eager = build("cuda", order), build("cuda", order)
+    recorded, eager = build("cuda", order, relaxation()), build("cuda", order, relaxation())
     with_graph = run(recorded[0], StepRunner(*recorded, cuda_graph=True), 4)
     without = run(eager[0], StepRunner(*eager, cuda_graph=False), 4)
     assert recorded[0].objective.calls == (EAGER_STEPS + 1) * losses_per_step, (

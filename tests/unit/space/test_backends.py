@@ -27,7 +27,7 @@ from tailnas.space.depthwise import (
     sum_over_batch,
     sums_read_by_taps,
 )
-from tailnas.space.supernet import SuperNet, frozen_running_statistics, seeded_initialisation
+from tailnas.space.supernet import MixtureWeights, SuperNet, frozen_running_statistics, seeded_initialisation
 from tailnas.space.two_branch import TwoBranchSuperNet
 
 FAST = [name for name in BACKENDS if name not in {"plain", "cpu"}]
@@ -81,6 +81,29 @@ def test_forward_gradients_and_statistics_in_float64(backend: str, shape: tuple)
         counts = [b.double() + 1 for b in net.buffers() if not b.is_floating_point()]
         results.append((logits, *gradients, *statistics, *counts))
     assert difference(*results) < 1e-10
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize(("partial", "channels", "size"), [(4, 8, 16), (2, 4, (16, 24))], ids=["a quarter", "a half"])
+def test_partial_channels(backend: str, partial: int, channels: int, size: int | tuple[int, int]) -> None:
+    """Of one branch with a head of its own, in training with and without gradients of the weights."""
+    height, width = size if isinstance(size, tuple) else (size, size)
+    images, labels = batch((4, 3, height, width)), torch.tensor([0, 1, 2, 3])
+    results = []
+    for name in (backend, "plain"):
+        with seeded_initialisation(0):
+            net = SuperNet(channels, 4, 5, 3, backend=name, partial=partial, own_head=True).double()
+        alphas = random_alphas(net.components)
+        weights = MixtureWeights({key: torch.cat([a.softmax(1), a[:, :1]], dim=1) for key, a in alphas.items()})
+        loss = F.cross_entropy(net(images, weights), labels)
+        gradients = torch.autograd.grad(loss, [*alphas.values(), *net.parameters()])
+        for some in net.parameters():
+            some.requires_grad_(False)
+        logits = net(images, alphas)
+        alone = torch.autograd.grad(F.cross_entropy(logits, labels), [*alphas.values()])
+        statistics = [b for b in net.buffers() if b.is_floating_point()]
+        results.append((loss, *gradients, logits, *alone, *statistics))
+    assert difference(*results) < 1e-9
 
 
 @pytest.mark.parametrize("backend", FAST)

@@ -50,3 +50,10 @@ def test_a_mutation_changes_one_edge():
         kinds.add("primitive" if primitive != other else "input")
         genotype = child
     assert kinds == {"primitive", "input"}
+
+
+def test_a_random_head_leaves_the_other_cells_as_they_are():
+    shared = random_genotype(torch.Generator().manual_seed(5))
+    own = random_genotype(torch.Generator().manual_seed(5), own_head=True)
+    assert (own.normal, own.reduce) == (shared.normal, shared.reduce)
+    assert own.instance_head not in (None, own.normal) and shared.instance_head is None

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from tailnas.genotype.primitives import EDGES, NODES, PRIMITIVES, edge_index
 from tailnas.space.operations import make_operation
-from tailnas.space.pretrained import supernet, supernet_config
+from tailnas.space.pretrained import supernet, supernet_config, two_branch_supernet
 from tailnas.space.settings import Space
 from tailnas.space.supernet import SuperNet, frozen_running_statistics, initial_alphas, seeded_initialisation
 from tailnas.space.two_branch import TwoBranchSuperNet, load_pretrained
@@ -118,17 +118,19 @@ def test_frozen_running_statistics_change_nothing_but_the_statistics() -> None:
 
 @pytest.mark.parametrize("branches", [1, 2])
 def test_a_weights_file_says_what_network_it_is_of(branches: int) -> None:
-    """L + 1 cells deep and reduced where L cells are, whether the last cell is one or two heads."""
-    net = supernet(Space(channels=2, cells=4), 7, 1) if branches == 1 else TwoBranchSuperNet(2, 4, 7, 1)
-    assert supernet_config(net) == {
+    """L + 1 cells deep and reduced by that depth, whether the last cell is one or two heads."""
+    build = supernet if branches == 1 else two_branch_supernet
+    description = {
         "kind": "supernet",
         "branches": branches,
         "channels": 2,
         "cells": 5 if branches == 1 else 4,
-        "reductions": [1, 2],
+        "reductions": [1, 3],
         "in_channels": 1,
         "classes": 7,
     }
+    assert supernet_config(build(Space(channels=2, cells=4), 7, 1)) == description
+    assert supernet_config(build(Space(channels=2, cells=4), 7, 1, partial=2)) == {**description, "partial": 2}
 
 
 class TestTwoBranches:

@@ -59,6 +59,14 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
             "search.bilevel.freeze_backbone: true with search.bilevel.initialisation 'scratch'; allowed: true with",
         ),
         (
+            {"study.methods": ["pc_darts"], "space.channels": 6},
+            "search.pc_darts.partial: 4; allowed: a divisor of space.channels (6)",
+        ),
+        (
+            {"study.methods": ["pc_darts"], "search.bilevel.freeze_backbone": True},
+            "search.bilevel.freeze_backbone: true with study.methods entry 'pc_darts'; allowed: false",
+        ),
+        (
             {"study.methods": ["random", "imb_nas"]},
             "pretrain.single_path: null with study.methods entry 'imb_nas'; allowed: a section",
         ),
@@ -176,7 +184,7 @@ def test_what_goes_together(load, changes):
     load(changes)
 
 
-TRAINING = {"epochs": 1, "batch_size": 64, "learning_rate": 0.1, "learning_rate_min": 0.0, "momentum": 0.9}
+XX
 HEADS = {"crt": {"training": {**TRAINING, "weight_decay": 0.0}}, "none": {}, "tau_norm": {"tau": None}}
 HEADS |= {"lws": HEADS["crt"], "reweight": {"beta": 0.99, **HEADS["crt"]}}
 CORRECTIONS = {

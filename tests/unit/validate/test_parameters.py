@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[3]
 
 RATE = "a finite number above 0"
 SHARE = "a finite number at least 0, below 1"
-METHODS = "bbn, bbn_hls, darts"
+METHODS = "bbn, bbn_hls, beta_darts"
 
 # What stands there instead of a section: text, null or a list. The same is said of each.
 NO_SECTIONS = [
     ("study", "a section with the keys methods, imbalance_factors, seeds"),
-    ("search", "a section with the keys training, bilevel, bbn"),
-    ("search.darts", "an empty section"),
+    ("search", "a section with the keys training, augment_architecture_half, bilevel, bbn"),
+    ("search.darts_resample", "an empty section"),
     ("search.bbn_hls", "a section with the keys mixing, mix, heads, backbone"),
     ("search.bbn_hls.mixing", "a section with schedule: linear, parabolic"),
     ("data.target", "a section with kind: cifar10, cifar100"),
@@ -136,9 +136,12 @@ OTHER_MISTAKES = [
     ),
     # keys that are unknown
     ({"serach": {"a": 3}}, 'serach: unknown key with value {"a": 3}; allowed: study, runtime, data'),
-    ({"search.enas": {}}, "search.enas: unknown key with value {}; allowed: training, bilevel, bbn"),
+    (
+        {"search.enas": {}},
+        "search.enas: unknown key with value {}; allowed: training, augment_architecture_half, bilevel, bbn",
+    ),
     ({"search.training.epoch": 3}, "search.training.epoch: unknown key with value 3; allowed: epochs, batch_size"),
-    ({"search.darts.epochs": 3}, "search.darts.epochs: unknown key with value 3; allowed: no key"),
+    ({"search.resnet32.epochs": 3}, "search.resnet32.epochs: unknown key with value 3; allowed: no key"),
     ({"retrain.loss.gamma": 1.0}, "retrain.loss.gamma: unknown key with value 1.0; allowed: name"),
     ({"data.target.alphabet": "all"}, 'data.target.alphabet: unknown key with value "all"; allowed: name, '),
     # keys that are missing

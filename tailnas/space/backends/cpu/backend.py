@@ -8,6 +8,7 @@ computed once per state (outgoing_edges.py), gradients only where they are asked
 """
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from tailnas.space.backends.cpu.batch_norm import batch_norm
 from tailnas.space.backends.cpu.maps import NodeSums, as_maps, as_rows
 from tailnas.space.backends.cpu.outgoing_edges import BackwardPass, OutgoingEdges
 from tailnas.space.backends.description import OUTGOING, BatchStatistics, CellDescription, CellWeights
-from tailnas.space.cell import SearchCell
+from tailnas.space.cell import BYPASS, SearchCell, bypass, parted, shuffled
 from tailnas.space.operations import FactorizedReduce, ReLUConvBN
 
 
@@ -74,7 +75,10 @@ class CpuBackend:
         if cell not in self.descriptions:
             self.descriptions[cell] = CellDescription(cell)
         inputs = preprocess(cell.preprocess_older, older.rectified), preprocess(cell.preprocess_newer, newer.rectified)
-        return CellOutput.of(mixed_cell(self.descriptions[cell], self.limits, *inputs, mixture))
+        description = self.descriptions[cell]
+        if cell.partial > 1:
+            return CellOutput.of(partial_cell(description, self.limits, cell.partial, *inputs, mixture))
+        return CellOutput.of(mixed_cell(description, self.limits, *inputs, mixture))
 
     def pooled(self, output: CellOutput) -> Tensor:
         return as_rows(output.maps).view(len(output.maps), -1, output.maps.shape[1]).mean(dim=1)
@@ -120,12 +124,111 @@ def mixed_cell(
     """SearchCell.forward behind its preprocessing: two (N, C, H, W) and weights (14, 8) to (N, 4C, H', W')."""
     by_state: list[OutgoingEdges] = []
     output: Tensor = MixedCell.apply(description, limits, by_state, older, newer, mixture, *description.weights())
+    update_statistics(description, by_state, len(as_rows(output)))
+    return output
+
+
+def partial_cell(
+    description: CellDescription,
+    limits: SideBySideLimits,
+    partial: int,
+    older: Tensor,
+    newer: Tensor,
+    mixture: Tensor,
+) -> Tensor:
+    """The same of partial channels, with weights (14, 9): one autograd function per state, and torch's for the rest."""
+    by_state: list[OutgoingEdges] = []
+    stacks = description.weights()
+    states = [older, newer]
+    sums: list[Tensor | None] = [None] * NODES
+    passed: list[Tensor | None] = [None] * NODES
+
+    def node(index: int) -> Tensor:
+        step = description.stride(0)
+        total, past = sums[index], passed[index]
+        assert total is not None and past is not None
+        return as_maps(shuffled(total, past), older[:, :, ::step, ::step])
+
+    for source, (part, edges) in enumerate(OUTGOING):
+        if source >= 2:
+            states.append(node(source - 2))
+        seen, rest = parted(states[source], partial)
+        assert rest is not None
+        weights = mixture[[edge.alpha_row for edge in edges]]
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        mixed = MixedState.apply(
+            description, limits, by_state, source, seen, weights[:, :BYPASS].contiguous(), *stacks.of(part)
+        )
+        past = as_rows(bypass(rest, description.stride(source)))
+        for edge, arriving, weight in zip(edges, mixed.unbind(), weights[:, BYPASS].unbind(), strict=True):
+            sums[edge.node] = added(sums[edge.node], arriving)
+            passed[edge.node] = added(passed[edge.node], weight * past)
+    output = torch.cat([*states[2:], node(NODES - 1)], dim=1)
+    update_statistics(description, by_state, len(as_rows(output)))
+    return output
+
+
+def added(total: Tensor | None, part: Tensor) -> Tensor:
+    return part if total is None else total + part
+
+
+def update_statistics(description: CellDescription, by_state: Sequence[OutgoingEdges], count: int) -> None:
+    """Move the running statistics of a cell's BatchNorms after a batch of `count` pixels, unless they are frozen."""
     if description.tracks_statistics():
         statistics = BatchStatistics()
         for outgoing, norms in zip(by_state, description.norms, strict=True):
             outgoing.collect(statistics, norms)
-        statistics.update_running(as_rows(output).shape[0])
-    return output
+        statistics.update_running(count)
+
+
+class MixedState(torch.autograd.Function):
+    """What all edges that leave one state add to their nodes, as rows (E, N * H * W, C)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        description: CellDescription,
+        limits: SideBySideLimits,
+        by_state: list[OutgoingEdges],
+        source: int,
+        state: Tensor,
+        mixture: Tensor,
+        *stacks: Tensor,
+    ) -> Tensor:
+        """The state's edges are appended to `by_state`."""
+        limit = limits.training if any(ctx.needs_input_grad[-len(stacks) :]) else limits.alphas_only
+        stride, edges = description.stride(source), len(mixture)
+        outgoing = OutgoingEdges.of(state, stride, CellWeights(*stacks), description.eps, limit)
+        sums = NodeSums(edges, state[:, :, ::stride, ::stride])
+        outgoing.add_to(sums, range(edges), mixture)
+        by_state.append(outgoing)
+        ctx.outgoing = outgoing
+        ctx.save_for_backward(mixture, *stacks)
+        return torch.stack([sums.rows(edge) for edge in range(edges)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        mixture, *stacks = ctx.saved_tensors
+        state_needed, mixture_needed, *stacks_needed = needed_gradients(ctx)
+        gradient = gradient.contiguous()
+        weight_gradients = CellWeights(*map(torch.empty_like, stacks)) if any(stacks_needed) else None
+        mixture_gradient, state_gradient = BackwardPass(
+            ctx.outgoing,
+            gradient,
+            gradient - gradient.mean(1, keepdim=True),
+            mixture,
+            CellWeights(*stacks),
+            weight_gradients,
+            state_needed=state_needed,
+            mixture_needed=mixture_needed,
+        ).run()
+        return (
+            *(None,) * 4,
+            state_gradient,
+            mixture_gradient if mixture_needed else None,
+            *(weight_gradients or (None,) * len(stacks)),
+        )
 
 
 class MixedCell(torch.autograd.Function):

@@ -1,0 +1,71 @@
+"""R-DARTS' early stopping (1909.09656, section 4.3): the search ends before the Hessian's eigenvalue takes off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pydantic import Field
+
+from tailnas.foundation.settings import Count, Section, Share
+from tailnas.search.branches import Branches, relaxed_search
+from tailnas.search.method import pretrained_mixture
+from tailnas.search.relaxation import Relaxation
+from tailnas.search.task import SearchResult, SearchTask
+from tailnas.training.checkpoint import Row
+
+start = pretrained_mixture
+EIGENVALUE = "hessian_eigenvalue"
+
+
+class Settings(Section):
+    """DARTS that goes back to the last epoch in which the validation loss was flat."""
+
+    branches: Branches = Field(description="One branch, or two.")
+    window: Count = Field(
+        description="Epochs that eigenvalues are averaged over, and that are compared across; 5 in the paper."
+    )
+    ratio: Share = Field(
+        description="The search ends where the mean eigenvalue of a window ago is less than this share of the present "
+        "one; 0.75 in the paper."
+    )
+
+
+def window_means(eigenvalues: Sequence[float], window: int) -> list[float]:
+    """Means over the last `window` epochs, or as many as there are, after each epoch."""
+    return [sum(eigenvalues[max(0, end - window) : end]) / min(window, end) for end in range(1, len(eigenvalues) + 1)]
+
+
+def stopping_epoch(eigenvalues: Sequence[float], window: int, ratio: float) -> int | None:
+    """The epoch (from 1) to go back to, `window` before the first with mean(before) / mean(now) < ratio, or None."""
+    means = window_means(eigenvalues, window)
+    for now in range(window, len(means)):
+        if means[now - window] < ratio * means[now]:
+            return now + 1 - window
+    return None
+
+
+def search(task: SearchTask, settings: Settings) -> SearchResult:
+    def found(history: Sequence[Row]) -> int | None:
+        return stopping_epoch([float(row[EIGENVALUE]) for row in history], settings.window, settings.ratio)
+
+    watched = replace(task, bilevel=task.bilevel.model_copy(update={"hessian": True}))
+    result = relaxed_search(watched, settings.branches, Relaxation(), stop=lambda history: found(history) is not None)
+    kept = found(result.history) or len(result.history)
+    means = window_means([float(row[EIGENVALUE]) for row in result.history], settings.window)
+    eigenvalues: list[Row] = [
+        {
+            "epoch": row["epoch"],
+            EIGENVALUE: row[EIGENVALUE],
+            "window_mean": mean,
+            "kept": int(int(row["epoch"]) <= kept),
+        }
+        for row, mean in zip(result.history, means, strict=True)
+    ]
+    assert result.alphas is not None
+    return replace(
+        result,
+        history=result.history[:kept],
+        alphas={name: values[: kept + 1] for name, values in result.alphas.items()},
+        tables={**result.tables, "eigenvalues": eigenvalues},
+    )

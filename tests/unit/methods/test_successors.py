@@ -1,0 +1,169 @@
+"""The successors of DARTS as whole searches: one branch and two, interrupted, stopped early."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tailnas.batches.batches import sequential_batches
+from tailnas.methods.r_darts import stopping_epoch
+from tailnas.search.run import bilevel_cost
+from tailnas.space.pretrained import supernet
+from tests.unit.small_search import Killed, same, search
+
+MOVING = {"schedule": "linear", "time": "midpoint"}
+ONE = {"name": "one", "head": "shared"}
+OWN = {"name": "one", "head": "own"}
+BBN = {"name": "bbn", "mixing": MOVING, "mix": "logits"}
+HLS = {"name": "bbn_hls", "mixing": MOVING, "mix": "logits", "heads": "mixing", "backbone": {"schedule": "mixing"}}
+SETTINGS = {
+    "pc_darts": {"partial": 2, "warm_up": 0.5},
+    "darts_minus": {},
+    "fair_darts": {},
+    "beta_darts": {},
+    "drnas": {},
+}
+HEADS = {"one": (), "bbn": ("instance_head", "class_head"), "bbn_hls": ("instance_head", "class_head")}
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize("branches", [ONE, HLS], ids=["one", "hls"])
+def test_one_branch_and_two(make_task, method, branches):
+    """The genotype has the heads of its branches, and the alphas go another way than those of DARTS."""
+    result = search(method, make_task(architecture_learning_rate=0.2), branches=branches, **SETTINGS[method])
+    heads = HEADS[branches["name"]]
+    assert tuple(result.alphas) == ("normal", "reduce", *heads)
+    assert all(values.shape == (3, 14, 8) and torch.isfinite(values).all() for values in result.alphas.values())
+    assert {f"lr_{head}" for head in heads} <= result.history[-1].keys()
+    assert result.cost.optimiser_steps == (3 if method == "pc_darts" else 4)
+    if branches is HLS:
+        assert result.history[-1]["lr_class_head"] == pytest.approx(0.2 * 0.75)
+    other = search("bbn_hls" if heads else "darts", make_task(architecture_learning_rate=0.2))
+    assert not torch.allclose(result.alphas["normal"][-1], other.alphas["normal"][-1])
+
+
+@pytest.mark.parametrize(("branches", "method"), [(ONE, "darts"), (OWN, "darts"), (BBN, "bbn"), (HLS, "bbn_hls")])
+def test_with_nothing_added_they_are_the_searches_that_they_build_on(make_task, branches, method):
+    """beta-DARTS with weight 0, in all the ways in which branches can be chosen."""
+    plain = search(method, make_task(epochs=1), **({"head": branches["head"]} if method == "darts" else {}))
+    found = search("beta_darts", make_task(epochs=1), branches=branches, weight=0.0)
+    rows = [{key: row[key] for key in row if key != "beta_decay"} for row in found.history]
+    assert same(replace(found, history=rows), plain)
+
+
+@pytest.mark.parametrize(("method", "branches"), [("drnas", HLS), ("pc_darts", ONE)])
+def test_an_interrupted_search_ends_as_if_nothing_had_happened(make_task, tmp_path, method, branches):
+    chosen = {"branches": branches, **SETTINGS[method]}
+    whole = search(method, make_task(), **chosen)
+    for process, epochs in enumerate((0, 1)):
+        torch.manual_seed(process)
+        with pytest.raises(Killed):
+            search(method, make_task(folder=tmp_path / "interrupted", epochs_to_live=epochs), **chosen)
+    assert same(search(method, make_task(folder=tmp_path / "interrupted", epochs_to_live=1), **chosen), whole)
+
+
+def test_alphas_rest_at_the_beginning_of_pc_darts(make_task):
+    """Then they start as if the search had begun there: Adam has seen nothing. Their loss is measured meanwhile."""
+    result = search("pc_darts", make_task(epochs=3), partial=2, warm_up=0.67)
+    moved = [bool((later != before).any()) for before, later in itertools.pairwise(result.alphas["normal"])]
+    assert moved == [False, False, True]
+    assert all(row["architecture_loss"] > 0 for row in result.history)
+    task = make_task(epochs=3)
+    whole = bilevel_cost(task, 1)
+    assert (result.cost.trained_images, result.cost.scored_images) == (whole.trained_images * 4 // 6, 2 * 21)
+
+
+def test_pc_darts_starts_from_random_weights(make_task):
+    """A pretrained super-network's cells have other shapes."""
+    source = supernet(make_task().space, 7, 1).state_dict()
+    scratch = search("pc_darts", make_task(epochs=1), partial=2)
+    found = search("pc_darts", make_task(epochs=1, initialisation="pretrained"), partial=2)
+    assert same(found, scratch)
+    assert scratch.network.state_dict().keys() == source.keys()
+
+
+def test_a_hessian_of_draws_is_that_of_expected_weights(make_task):
+    row = search("drnas", make_task(epochs=1, hessian=True)).history[0]
+    assert row["hessian_eigenvalue"] == row["hessian_eigenvalue"]
+
+
+@pytest.mark.parametrize("method", ["darts", "random"])
+def test_a_head_of_its_own(make_task, method):
+    """Instance head in the genotype; the other components are drawn, or start, as those that share."""
+    own, shared = (search(method, make_task(epochs=1), head=head) for head in ("own", "shared"))
+    assert shared.genotype is None or shared.genotype.instance_head is None
+    if method == "darts":
+        assert tuple(own.alphas) == ("normal", "reduce", "instance_head")
+        assert torch.equal(own.alphas["reduce"][0], shared.alphas["reduce"][0])
+        assert own.cost == shared.cost and "instance_head" in str(own.history[-1]["genotype"])
+        assert own.history[-1]["lr_instance_head"] == own.history[-1]["lr_backbone"]
+    else:
+        assert own.genotype.instance_head is not None and own.genotype.normal == shared.genotype.normal
+
+
+def test_the_batches_of_the_alphas_are_augmented_where_it_is_asked_for(make_task):
+    """The weight half always; what is measured on the architecture half never."""
+    task = make_task(epochs=1, crop_padding=4, flip=True)
+    plain = replace(task, augment_architecture_half=False)
+    rows = {}
+    for name, one in {"augmented": task, "plain": plain}.items():
+        rows[name] = [next(one.batches(half, ["instance"])[0].epoch(1)) for half in ("weight", "architecture")]
+    for half, same_pixels in enumerate((True, False)):
+        (mine, labels), (other, others) = rows["augmented"][half], rows["plain"][half]
+        assert torch.equal(labels, others) and torch.equal(mine, other) == same_pixels
+    kept = torch.cat([pixels for pixels, _ in sequential_batches(task.architecture_half, 64, task.normalisation)])
+    pixels = {tuple(image.flatten().tolist()) for image in kept}
+    assert {tuple(image.flatten().tolist()) for image in rows["plain"][1][0]} <= pixels
+    assert not pixels & {tuple(image.flatten().tolist()) for image in rows["augmented"][1][0]}
+    other = replace(make_task(epochs=1, crop_padding=4, flip=True), augment_architecture_half=False)
+    assert not torch.equal(search("darts", task).alphas["normal"], search("darts", other).alphas["normal"])
+
+
+@pytest.mark.parametrize(
+    ("eigenvalues", "stop"),
+    [
+        ([0.2] * 12, None),
+        ([0.2] * 5 + [0.4] * 5, 4),  # means 0.2 .. 0.24, 0.28: 0.2 / 0.28 is below 0.75 after epoch 7, 5 before is 2
+        ([1.0, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2], None),
+        ([0.2, 0.2, 0.2], None),
+    ],
+)
+def test_the_stopping_rule_of_r_darts(eigenvalues, stop):
+    """mean over 5 epochs, compared with that of 5 epochs before; the latter's epoch is kept."""
+    if stop is not None:
+        means = [sum(eigenvalues[max(0, end - 5) : end]) / min(5, end) for end in range(1, len(eigenvalues) + 1)]
+        first = next(end for end in range(6, 11) if means[end - 6] / means[end - 1] < 0.75)
+        stop = first - 5
+    assert stopping_epoch(eigenvalues, 5, 0.75) == stop
+
+
+def test_r_darts_goes_back_and_pays_for_what_it_ran(make_task, tmp_path, monkeypatch):
+    """Under eigenvalues that rise in the third of four epochs; at the end of a finished search it does not go on."""
+    monkeypatch.setattr("tailnas.search.run.hessian_eigenvalue", lambda objective, alphas, batches: eigenvalues.pop(0))
+    settings = {"window": 1, "ratio": 0.75, "branches": ONE}
+    eigenvalues = [0.3, 0.2, 0.4, 0.1]
+    result = search("r_darts", make_task(epochs=4, folder=tmp_path / "r"), **settings)
+    assert eigenvalues == [0.1] and len(result.history) == 2
+    table = result.tables["eigenvalues"]
+    assert [(row["epoch"], row["hessian_eigenvalue"], row["kept"]) for row in table] == [
+        *((1, 0.3, 1), (2, 0.2, 1), (3, 0.4, 0))
+    ]
+    assert result.cost.optimiser_steps == 2 * 3
+    darts = search("darts", make_task(epochs=4))
+    assert all(torch.equal(values, darts.alphas[name][:3]) for name, values in result.alphas.items())
+    again = make_task(epochs=4, folder=tmp_path / "r", epochs_to_live=0)
+    assert same(search("r_darts", again, **settings), result)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("branches", [OWN, HLS], ids=["own head", "hls"])
+def test_darts_pt_searches_as_darts_and_chooses_by_itself(make_task, tmp_path, branches):
+    """Killed in the middle of the decisions, each followed by an epoch of tuning, it ends the same."""
+    settings = {"branches": branches, "tuning_epochs": 1}
+    whole = search("darts_pt", make_task(epochs=1), **settings)
+    assert [row["round"] for row in whole.tables["selection"]] == list(range(1, 18))
+    assert set(whole.genotype.components()) == set(whole.alphas)
+    with pytest.raises(Killed):
+        search("darts_pt", make_task(epochs=1, folder=tmp_path / "pt", epochs_to_live=6), **settings)
+    assert same(search("darts_pt", make_task(epochs=1, folder=tmp_path / "pt"), **settings), whole)

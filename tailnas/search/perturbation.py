@@ -155,7 +155,7 @@ def perturbation_selection(
     components = ("backbone", "instance_head", "class_head")
     rates = dict.fromkeys(components, task.bilevel.architecture_learning_rate)
     highest = training.learning_rate / 10
-    lowest = min(training.learning_rate_min, highest)
+    lowest = min(getattr(training.schedule, "minimum", 0.0), highest)
 
     @torch.no_grad()
     def score() -> tuple[float, float]:

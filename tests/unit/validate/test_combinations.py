@@ -1,8 +1,11 @@
 """Mistakes that need more than one section, or the data, to see."""
 
+from pathlib import Path
+
 import pytest
 
 from tailnas.foundation.errors import UserError
+from tailnas.foundation.yaml_file import read_yaml
 from tailnas.validate.combinations import warnings
 from tailnas.validate.feasible import require_feasible
 
@@ -129,7 +132,7 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
             for correction, said in [
                 (LOGITS, "loss.name: 'logit_adjustment'"),
                 ({"retrain.branches.sampler": "square_root"}, "branches.sampler: 'square_root'"),
-                ({"retrain.reweighting": {"when": "always", "beta": 0.9}}, "reweighting.when: 'always'"),
+                ({"retrain.reweighting": ALWAYS}, "reweighting.when: 'always'"),
                 (TWO, "branches.name: 'two'"),
             ]
         ],
@@ -184,15 +187,16 @@ def test_what_goes_together(load, changes):
     load(changes)
 
 
-XX
-HEADS = {"crt": {"training": {**TRAINING, "weight_decay": 0.0}}, "none": {}, "tau_norm": {"tau": None}}
-HEADS |= {"lws": HEADS["crt"], "reweight": {"beta": 0.99, **HEADS["crt"]}}
+TRAINING = read_yaml(Path(__file__).parents[3] / "presets/default.yaml")["adapt"]["training"]
+SAMPLED = {"sampler": "class_balanced", "training": TRAINING}
+HEADS = {"crt": SAMPLED, "lws": SAMPLED, "none": {}, "tau_norm": {"tau": None}}
+HEADS |= {"reweight": {"beta": 0.99, "training": TRAINING}}
 CORRECTIONS = {
     "retrain.loss.name: 'balanced_softmax'": {"retrain.loss": {"name": "balanced_softmax"}},
     "retrain.loss.name: 'logit_adjustment'": LOGITS,
     "retrain.branches.sampler: 'reversed'": {"retrain.branches.sampler": "reversed"},
     "retrain.branches.name: 'two'": TWO,
-    "retrain.reweighting.when: 'deferred'": {"retrain.reweighting": {"when": "deferred", "beta": 0.9}},
+    "retrain.reweighting.when: 'deferred'": {"retrain.reweighting": DEFERRED},
     "": {"retrain.loss": {"name": "ldam", "margin": 0.5, "scale": 30.0}},
 }
 
@@ -218,7 +222,7 @@ def test_a_head_that_is_corrected_once_more_is_warned_of(load, head, correction)
         ({"pretrain.single_path": {"epochs": 1, "learning_rate": 0.01}}, ["pretrain.single_path: trained, but no "]),
         ({"adapt.beta": 0}, ["adapt.beta: 0 weighs every class alike"]),
         (
-            {"retrain.reweighting": {"when": "always", "beta": 0.0}, "adapt": {"method": "none"}},
+            {"retrain.reweighting": ALWAYS | {"beta": 0.0}, "adapt": {"method": "none"}},
             ["retrain.reweighting"],
         ),
         ({"study.methods": ["darts_reweight"], "search.darts_reweight.beta": 0.0}, ["search.darts_reweight.beta: 0"]),

@@ -10,8 +10,8 @@ from tailnas.methods import imb_nas
 from tailnas.search.method import PACKAGE, starting_paths
 from tests.unit.small_search import PARAMS
 
-BY_GRADIENT = ("bbn", "bbn_hls", "darts", "darts_resample", "darts_reweight")
-WITHOUT_START = ("darts_v2", "random", "random_best", "resnet32")
+BY_GRADIENT = ("bbn", "bbn_hls", "darts", "darts_resample", "darts_reweight", "ssnas")
+WITHOUT_START = ("darts_v2", "random", "random_best", "resnet32", "zero_cost")
 STARTS = {"none": "single", "head": "single", "finetune": "single", "scratch": None}
 """Of imb_nas, by adaptation."""
 

@@ -27,12 +27,15 @@ class Settings(Section):
     )
 
 
+def two_views(task: SearchTask, crop_padding: int) -> TwoViews:
+    """`task` with two views of each image in the place of a batch."""
+    return TwoViews(**{field.name: getattr(task, field.name) for field in fields(task)}, crop_padding=crop_padding)
+
+
 def search(task: SearchTask, settings: Settings) -> SearchResult:
-    held = {field.name: getattr(task, field.name) for field in fields(task)}
-    views = TwoViews(**held, crop_padding=settings.crop_padding)
     network = task.single_branch()
     with seeded_initialisation(seed_for(task.seed, "search", "projector")):
         objective = BarlowTwins(network, settings.projector, settings.redundancy, task.training.precision)
-    result = bilevel_search(views, objective, SAMPLERS)
+    result = bilevel_search(two_views(task, settings.crop_padding), objective, SAMPLERS)
     del network.projector  # what is left is the super-network that every search writes
     return replace(result, cost=bilevel_cost(task, VIEWS, result.cost.weights_trained))

@@ -1,4 +1,4 @@
-"""Ranking by a zero-cost proxy (2101.08134): networks that are drawn and never trained, the cheapest search there is."""
+"""Ranking by a zero-cost proxy (2101.08134): no network is trained; the cheapest search there is."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -23,7 +23,7 @@ from tailnas.space.supernet import seeded_initialisation
 class Settings(Section):
     """Random weights and one batch rank sub-networks (method: section 6)."""
 
-    proxy: Literal["synflow", "snip", "grad_norm", "nwot", "jacov", "parameters"] = Field(
+    proxy: Literal["synflow", "snip", "grad_norm", "nwot", "jacov", "offset", "parameters"] = Field(
         description="What ranks; parameters, their number, is what the others have to beat."
     )
     candidates: CandidateSource = Field(description="Where sub-networks come from.")
@@ -58,9 +58,7 @@ def search(task: SearchTask, settings: Settings) -> SearchResult:
     return SearchResult.chosen(best, {column: float(table[-1][f"best_{column}"])}, {"candidates": table}, cost)
 
 
-def proxy_score(
-    task: SearchTask, proxy: str, genotype: Genotype, index: int, images: Tensor, labels: Tensor
-) -> float:
+def proxy_score(task: SearchTask, proxy: str, genotype: Genotype, index: int, images: Tensor, labels: Tensor) -> float:
     """The proxy of the genotype's network, as wide and deep as the super-network, its weights drawn from seed and
     `index`.
     """

@@ -5,11 +5,12 @@
     grad_norm(network, images, labels)    Euclidean norms of g, summed over layers (2101.08134)
     nwot(network, images)                 log |det K_H| of the binary ReLU codes (2006.04647, version 3)
     jacov(network, images)                spread of the input gradients' correlations (2006.04647, version 1)
+    offset(network, images)               minus the squared length of the mean feature (a reading of our own)
 
-g is the gradient of the cross-entropy of one batch, theta the weights of convolutions and linear layers, without biases
-and BatchNorm. BatchNorm normalises by the batch, as in training; for synflow it is left as it is in eval mode, which for
-a network that was just drawn divides by sqrt(1 + eps) and no more. Every function leaves the network as it was, bit by
-bit: weights, gradients, running statistics, mode.
+g is the gradient of the cross-entropy of one batch, theta the weights of convolutions and linear layers, without
+biases and BatchNorm. BatchNorm normalises by the batch, as in training; for synflow it is left as it is in eval mode,
+which for a network that was just drawn divides by sqrt(1 + eps) and no more. Every function leaves the network as it
+was, bit by bit: weights, gradients, running statistics, mode.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from tailnas.space.network import Network
 from tailnas.space.supernet import frozen_running_statistics
 
 SMALL = 1e-5
@@ -85,16 +87,28 @@ def jacov(network: nn.Module, images: Tensor) -> float:
     return -float((torch.log(eigenvalues + SMALL) + 1 / (eigenvalues + SMALL)).sum())
 
 
-PROXIES: dict[str, Callable[[nn.Module, Tensor, Tensor], float]] = {
+def offset(network: Network, images: Tensor) -> float:
+    """-|mean f|^2, f the features (N, D) that the classifier sees.
+
+    A mean that all images share tells them not apart and makes the loss steep: the curvature of softmax regression
+    along it grows with its square, and a rate at which other networks learn is too high.
+    """
+    with _kept(network), torch.no_grad():
+        network.train()
+        return -float(network.features(images).double().mean(0).square().sum())
+
+
+PROXIES: dict[str, Callable[[Network, Tensor, Tensor], float]] = {
     "synflow": lambda network, images, labels: synflow(network, images),
     "snip": snip,
     "grad_norm": grad_norm,
     "nwot": lambda network, images, labels: nwot(network, images),
     "jacov": lambda network, images, labels: jacov(network, images),
+    "offset": lambda network, images, labels: offset(network, images),
     "parameters": lambda network, images, labels: float(sum(weight.numel() for weight in network.parameters())),
 }
 """Of a network, images (N, C, H, W) and labels (N,); `parameters`, their number, is what a proxy has to beat."""
-FORWARD_ONLY = ("nwot", "parameters")
+FORWARD_ONLY = ("nwot", "offset", "parameters")
 """Proxies without a backward pass."""
 
 

@@ -93,7 +93,9 @@ def test_a_missing_super_network_is_named(ranking_task, adaptation):
         search("imb_nas", replace(ranking_task(adaptation), pretrained=None), **ranking(adaptation))
 
 
-@pytest.mark.parametrize("name, adaptation", [("imb_nas", "head"), ("imb_nas", "finetune"), ("random_best", "none"), ("zero_cost", "none")])
+@pytest.mark.parametrize(
+    "name, adaptation", [("imb_nas", "head"), ("imb_nas", "finetune"), ("random_best", "none"), ("zero_cost", "none")]
+)
 def test_an_interruption_leaves_no_trace(ranking_task, tmp_path, name, adaptation):
     """Killed after each epoch and candidate in turn, each time in a process of its own."""
     evolution = {"name": "evolution", "count": 3, "population": 2, "tournament": 1}
@@ -158,7 +160,7 @@ def test_a_choice_without_search_costs_nothing_and_is_derived_as_it_is(make_task
 PROXY = {"candidates": {"name": "random", "count": 3}, "batch_size": 9}
 
 
-@pytest.mark.parametrize("proxy", ["synflow", "snip", "grad_norm", "nwot", "jacov", "parameters"])
+@pytest.mark.parametrize("proxy", ["synflow", "snip", "grad_norm", "nwot", "jacov", "offset", "parameters"])
 def test_zero_cost_takes_the_candidate_of_the_largest_proxy_and_counts_its_passes(make_task, proxy):
     task = make_task()
     result = search("zero_cost", task, **PROXY, proxy=proxy)
@@ -169,7 +171,7 @@ def test_zero_cost_takes_the_candidate_of_the_largest_proxy_and_counts_its_passe
     assert len(set(scores)) == 3 and same(result, search("zero_cost", make_task(), **PROXY, proxy=proxy))
 
     cost, each = result.cost, {"synflow": 1, "parameters": 0}.get(proxy, 9)
-    forward = proxy in ("nwot", "parameters")
+    forward = proxy in ("nwot", "offset", "parameters")
     assert (cost.scored_images, cost.trained_images) == ((3 * each, 0) if forward else (0, 3 * each))
     passes = sum(task.path_costs(Genotype.from_json(row["genotype"])) for row in table)
     assert cost.total_multiply_adds == each * passes and cost.weights_trained == cost.optimiser_steps == 0

@@ -11,7 +11,7 @@ from torch import nn
 
 from tailnas.foundation.seeding import torch_generator
 from tailnas.search.cost import candidate_network
-from tailnas.search.zero_cost import PROXIES, SMALL, grad_norm, jacov, nwot, snip, synflow
+from tailnas.search.zero_cost import PROXIES, SMALL, grad_norm, jacov, nwot, offset, snip, synflow
 from tailnas.space.random_genotype import random_genotype
 from tailnas.space.settings import Space
 from tailnas.space.supernet import seeded_initialisation
@@ -86,7 +86,7 @@ def test_snip_and_grad_norm_by_backward(case):
     expected_snip = expected_norm = 0.0
     before = {name: value.clone() for name, value in network.state_dict().items()}
     F.cross_entropy(network.train()(images), labels).backward()
-    for name, weight in network.named_parameters():
+    for weight in network.parameters():
         if weight.dim() > 1:
             expected_snip += float(np.abs(weight.grad.numpy() * weight.detach().numpy()).sum())
             expected_norm += float(np.sqrt((weight.grad.numpy() ** 2).sum()))
@@ -144,6 +144,14 @@ def test_jacov_by_the_correlations_of_numpy(case):
     eigenvalues = np.linalg.eigvals(np.corrcoef(inputs.grad.flatten(1).numpy())).real
     expected = -np.sum(np.log(eigenvalues + SMALL) + 1 / (eigenvalues + SMALL))
     assert jacov(network, images) == pytest.approx(expected, rel=1e-8)
+
+
+def test_offset_is_the_mean_feature_of_a_batch(case):
+    network, images, _ = case
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    mean = network.train().features(images).detach().numpy().mean(0)
+    network.load_state_dict(before)
+    assert offset(network, images) == pytest.approx(-float((mean**2).sum()), rel=1e-10)
 
 
 def test_images_that_a_network_tells_apart_score_higher():

@@ -2,14 +2,11 @@
 
     python -m benchmarks.untrainable presets/glyphs-lt.yaml --output untrainable
 
-Trains networks of a study, named by their runs, by its recipe and by recipes that differ from it in one thing: three
-and ten times the epochs, a quarter of the learning rate, and poolings followed by a BatchNorm without affine weights,
-as the search network has them. Before that it measures each network as it was drawn, on one batch: length of the mean
-feature and spread of the features around it, and gradient norms. `retrainings.csv` has one row per training; started
-again, the command goes on after the last one.
-
-Runs are of methods that choose a genotype without a super-network (`random`, `random_best`): what searches by gradient
-find differs between processors, since the last bits of a step move alphas, and they genotypes.
+Trains genotypes of a study's runs, listed in a table (columns `run` and `genotype`), by its recipe and by recipes that
+differ from it in one thing: three and ten times the epochs, a quarter of the learning rate, and poolings followed by a
+BatchNorm without affine weights, as the search network has them. Before that it measures each network as it was drawn,
+on one batch: length of the mean feature and spread of the features around it, and gradient norms. `retrainings.csv` has
+one row per training; started again, the command goes on after the last one.
 """
 
 from __future__ import annotations
@@ -27,18 +24,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.output import claim
-from benchmarks.target import Target, balanced_source
+from benchmarks.target import Target
 from tailnas.batches.batches import sequential_batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.foundation.errors import UserError
-from tailnas.foundation.extensions import extension
 from tailnas.foundation.seeding import seed_for
 from tailnas.genotype.genotype import Genotype
 from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.retrain.retraining import network_builder, retrain
 from tailnas.retrain.settings import Retrain
 from tailnas.retrain.width import fitted_channels
-from tailnas.search.method import PACKAGE
 from tailnas.space import network as derived
 from tailnas.space.device import prepare
 from tailnas.space.network import Network
@@ -48,7 +43,7 @@ from tailnas.training.loop import InnerLoop
 from tailnas.validate.parameters import Params
 from tailnas.validate.presets import load_preset
 
-RUNS = ("random_best-10-4", *(f"random-10-{seed}" for seed in range(5)))
+GENOTYPES = Path("docs/results/hardly-trained-genotypes.csv")
 RECIPES: dict[str, dict[str, float]] = {
     "the study's": {},
     "3 x epochs": {"epochs": 3},
@@ -162,38 +157,42 @@ def shuffled(data: DeviceImages) -> DeviceImages:
     return DeviceImages(data.images[order], data.labels[order])
 
 
-def parts(run: str) -> tuple[str, float, int]:
-    """Method, imbalance factor and seed of a run."""
+def parts(run: str) -> tuple[float, int]:
+    """Imbalance factor and seed of a run."""
     try:
-        method, factor, seed = run.rsplit("-", 2)
-        return method, float(factor), int(seed)
+        _, factor, seed = run.rsplit("-", 2)
+        return float(factor), int(seed)
     except ValueError:
-        raise UserError(f"--runs: {run!r}; allowed: <method>-<imbalance factor>-<seed>") from None
+        raise UserError(f"--genotypes: {run!r}; allowed: <method>-<imbalance factor>-<seed>") from None
 
 
-def fill(params: Params, target: Target, folder: Path, runs: list[str], recipes: list[str]) -> list[dict[str, Any]]:
+def listed(file: Path) -> dict[str, Genotype]:
+    """The genotype of each run in a table. Raises UserError naming the file."""
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            return {row["run"]: Genotype.from_json(row["genotype"]) for row in csv.DictReader(stream)}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"--genotypes: {file}: {error}; allowed: a table with the columns run, genotype") from None
+
+
+def fill(
+    params: Params, target: Target, folder: Path, genotypes: dict[str, Genotype], recipes: list[str]
+) -> list[dict[str, Any]]:
     """Train what `retrainings.csv` in `folder` does not have yet; returns all rows."""
     file = folder / "retrainings.csv"
     rows: list[dict[str, Any]] = []
     if file.exists():
         with file.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
-    genotypes = {row["run"]: Genotype.from_json(row["genotype"]) for row in rows}
-    for run in runs:
-        method, factor, seed = parts(run)
+    for run, genotype in genotypes.items():
+        factor, seed = parts(run)
         study = params.study.model_copy(update={"imbalance_factors": [factor]})
         of_run = Target(params.model_copy(update={"study": study}), target.device, target.data)
         for recipe in recipes:
             if any((row["run"], row["recipe"]) == (run, recipe) for row in rows):
                 continue
-            if run not in genotypes:
-                task = of_run.task(seed, None, balanced_source(params, target.device))
-                found = extension(PACKAGE, method, "--runs").search(task, params.search.method(method)).genotype
-                if found is None:
-                    raise UserError(f"--runs: {run!r}; allowed: runs of methods that choose a genotype")
-                genotypes[run] = found
             data = of_run.images(of_run.split(seed).indices)
-            row = trained(params.retrain, genotypes[run], data, target.test(), target.classes, seed, recipe)
+            row = trained(params.retrain, genotype, data, target.test(), target.classes, seed, recipe)
             rows.append({"run": run, **row})
             with file.open("a", newline="", encoding="utf-8") as stream:
                 writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
@@ -212,14 +211,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("params", type=Path, help="a preset: the study that the runs are of")
     parser.add_argument("--output", type=Path, required=True, help="folder for retrainings.csv")
-    parser.add_argument("--runs", nargs="+", default=RUNS, help="<method>-<imbalance factor>-<seed>")
+    parser.add_argument("--genotypes", type=Path, default=GENOTYPES, help="a table with the columns run, genotype")
+    parser.add_argument("--runs", nargs="+", help="some of its runs, <method>-<imbalance factor>-<seed>; default: all")
     parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=tuple(RECIPES))
     args = parser.parse_args(arguments)
     try:
         params = load_preset(args.params)
         device = prepare(params.runtime.device, params.runtime.threads, params.retrain.training.precision)
         claim(args.output, params)
-        fill(params, Target.load(params, device), args.output, list(args.runs), list(args.recipes))
+        genotypes = listed(args.genotypes)
+        if args.runs and (unknown := sorted(set(args.runs) - set(genotypes))):
+            raise UserError(f"--runs: {unknown[0]!r}; allowed: {', '.join(genotypes)}")
+        chosen = {run: genotype for run, genotype in genotypes.items() if not args.runs or run in args.runs}
+        fill(params, Target.load(params, device), args.output, chosen, args.recipes)
     except UserError as error:
         sys.exit(str(error))
 

@@ -97,19 +97,18 @@ class TwoViews(SearchTask):
 
     crop_padding: int = 0
 
-    def batches(self, half: Half, samplers: Sequence[str]) -> list[Batches]:
+    def batches(self, half: Half, samplers: Sequence[str], *phase: str) -> list[Batches]:
         data = self.halves[half]
         augmentation = Augmentation(self.crop_padding, self.training.flip)
+        labels, stream = data.labels.cpu(), ("search", *phase, half)
         return [
             Batches(
                 data,
-                make_sampler(
-                    sampler, data.labels.cpu(), self.num_classes, torch_generator(self.seed, "search", half, "images")
-                ),
+                make_sampler(sampler, labels, self.num_classes, torch_generator(self.seed, *stream, "images")),
                 self.training.batch_size,
                 self.normalisation,
                 augmentation,
-                torch_generator(self.seed, "search", half, "view", view),
+                torch_generator(self.seed, *stream, "view", view),
             )
             for sampler in samplers
             for view in range(VIEWS)

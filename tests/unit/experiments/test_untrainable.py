@@ -69,17 +69,26 @@ def test_recipes_change_one_thing(preset):
 
 def test_it_goes_on_where_it_was_interrupted(preset, tmp_path, capsys):
     folder, changes = tmp_path / "out", {"retrain": {"training": {"epochs": 1}}}
-    command = [str(preset(**changes)), "--output", str(folder), "--runs", "random-10-1", "random-30-0"]
-    command += ["--recipes", "the study's", "pools normalised"]
+    genotypes = {
+        f"random-{factor}-1": random_genotype(torch_generator(factor, "test")).to_line() for factor in (10, 30, 3)
+    }
+    table = tmp_path / "genotypes.csv"
+    with table.open("w") as stream:
+        csv.writer(stream).writerows([["run", "genotype"], *genotypes.items()])
+    command = [str(preset(**changes)), "--output", str(folder), "--genotypes", str(table)]
+    command += ["--recipes", "the study's", "pools normalised", "--runs", "random-10-1", "random-30-1"]
     untrainable.main(command)
     file = folder / "retrainings.csv"
     whole = file.read_text()
     rows = list(csv.DictReader(file.open()))
-    assert [row["run"] for row in rows] == ["random-10-1"] * 2 + ["random-30-0"] * 2
-    assert rows[0]["genotype"] == random_genotype(torch_generator(1, "search", "random")).in_order().to_line()
+    assert [row["run"] for row in rows] == ["random-10-1"] * 2 + ["random-30-1"] * 2
+    assert [row["genotype"] for row in rows] == [genotypes[row["run"]] for row in rows]
     file.write_text("\n".join(whole.splitlines()[:-1]) + "\n")
     capsys.readouterr()
     untrainable.main(command)
     assert file.read_text() == whole and capsys.readouterr().out.count("\n") == 1
-    with pytest.raises(SystemExit, match=r"^--runs: 'darts-10'; allowed: <method>-<imbalance factor>-<seed>"):
-        untrainable.main([*command[:3], "--runs", "darts-10"])
+    with pytest.raises(SystemExit, match=r"^--runs: 'darts-10-0'; allowed: random-10-1, random-30-1, random-3-1$"):
+        untrainable.main([*command, "darts-10-0"])
+    table.write_text("run\nx\n")
+    with pytest.raises(SystemExit, match=r"genotypes\.csv: .*; allowed: a table with the columns run, genotype$"):
+        untrainable.main(command)

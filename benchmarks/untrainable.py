@@ -85,11 +85,11 @@ def normalised_pools() -> Iterator[None]:
         made = make_operation(primitive, channels, stride, search=search)
         return PoolNorm(made, channels) if isinstance(made, nn.MaxPool2d | nn.AvgPool2d) else made
 
-    derived.make_operation = operation  # type: ignore[attr-defined]
+    derived.make_operation = operation
     try:
         yield
     finally:
-        derived.make_operation = make_operation  # type: ignore[attr-defined]
+        derived.make_operation = make_operation
 
 
 def signal(network: Network, images: Tensor, labels: Tensor) -> dict[str, float]:

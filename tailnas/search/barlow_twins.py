@@ -69,11 +69,11 @@ class BarlowTwins(SingleBranch):
         """`batches`: two views of the same images, each with their labels."""
         (first, labels), (second, _) = batches
         with autocast(first.device, self.precision):
-            features = [self.network.features(images, alphas) for images in (first, second)]
-            embeddings = [self.projector(view).float() for view in features]
+            features, others = (self.network.features(images, alphas) for images in (first, second))
+            embeddings, other_embeddings = (self.projector(view).float() for view in (features, others))
         if half == "weight":
-            probe_step(self.network.classifier, features[0].detach().float(), labels)
-        return {"loss": barlow_twins_loss(*embeddings, self.redundancy)}
+            probe_step(self.network.classifier, features.detach().float(), labels)
+        return {"loss": barlow_twins_loss(embeddings, other_embeddings, self.redundancy)}
 
 
 @torch.no_grad()
@@ -84,8 +84,8 @@ def probe_step(classifier: nn.Linear, features: Tensor, labels: Tensor) -> None:
     """
     errors = classifier(features).softmax(1) - F.one_hot(labels, classifier.out_features)
     rate = 2 / (features.square().sum(1).mean() + 1)
-    classifier.weight -= rate * errors.T @ features / len(features)
-    classifier.bias -= rate * errors.mean(0)
+    classifier.weight.sub_(rate * errors.T @ features / len(features))
+    classifier.bias.sub_(rate * errors.mean(0))
 
 
 @dataclass(frozen=True)

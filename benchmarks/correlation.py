@@ -33,14 +33,20 @@ class Estimate:
 
 def kendall(first: Scores, second: Scores) -> float:
     """Kendall's tau-b; NaN where one side is constant."""
-    return float(stats.kendalltau(first, second).statistic)
+    ranks = (stats.rankdata(scores) for scores in (first, second))
+    one, other = (np.sign(np.subtract.outer(ranked, ranked)) for ranked in ranks)
+    return _cosine(one.ravel(), other.ravel())
 
 
 def spearman(first: Scores, second: Scores) -> float:
     """Spearman's rho; NaN where one side is constant."""
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(stats.spearmanr(first, second).statistic)
+    one, other = (stats.rankdata(scores) - (len(scores) + 1) / 2 for scores in (first, second))
+    return _cosine(one, other)
+
+
+def _cosine(first: Scores, second: Scores) -> float:
+    lengths = float(np.sqrt((first @ first) * (second @ second)))
+    return float(first @ second) / lengths if lengths else float("nan")
 
 
 CORRELATIONS = {"kendall": kendall, "spearman": spearman}

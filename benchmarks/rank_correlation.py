@@ -7,9 +7,10 @@ Trains N random architectures alone, by the recipe of `retrain:`, on three train
 `imbalanced`, with every seed of the study, and measures each on the balanced test set. Asked for with `--sets`,
 `source` is the balanced data that super-networks are pretrained on: it tells what their own ranking (`none`) is worth.
 Then scores the same architectures by each adaptation strategy of `imb_nas`, with BatchNorm statistics estimated anew
-and without. Prints rank correlations with bootstrap intervals over architectures: of a super-network's scores with the
-accuracy alone (mean over seeds), of the accuracies of one seed with those of another, which is the noise ceiling, and
-of the scores of one super-network with those of another.
+and without, and by the zero-cost proxies of `zero_cost`, on a batch as long-tailed as the data and on one whose classes
+are alike. Prints rank correlations with bootstrap intervals over architectures: of scores with the accuracy alone (mean
+over seeds), of the accuracies of one seed with those of another, which is the noise ceiling, and of the scores of one
+super-network, or of one draw of weights and images, with those of another.
 
 Every finished training is a row in the output folder; started again, the command goes on after the last one.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +36,13 @@ from tailnas.foundation.errors import UserError
 from tailnas.foundation.seeding import torch_generator
 from tailnas.genotype.genotype import Genotype
 from tailnas.imbalance.accuracy import balanced_accuracy
+from tailnas.methods import zero_cost
 from tailnas.methods.imb_nas import Scorer, source_scorer, target_scorer
 from tailnas.retrain.retraining import retrain
 from tailnas.search.adapt_paths import NotAdapted
 from tailnas.search.candidates import RandomCandidates
 from tailnas.search.task import Source
+from tailnas.search.zero_cost import PROXIES
 from tailnas.space.device import prepare
 from tailnas.training.loop import InnerLoop
 from tailnas.validate.parameters import Params
@@ -49,10 +52,13 @@ TARGET_SETS = ("balanced", "balanced_small", "imbalanced")
 SETS = (*TARGET_SETS, "source")
 STRATEGIES = ("none", "head", "finetune", "scratch")
 STATISTICS = ("anew", "shared")
-COLUMNS = ("what", "statistics", "seed", "architecture", "balanced_accuracy")
+BATCHES = {"instance": "long-tailed batch", "class_balanced": "balanced batch"}
+"""Samplers of the proxies' batches."""
+WITHOUT_IMAGES = ("synflow", "parameters")
+COLUMNS = ("what", "how", "seed", "architecture", "score")
 
 Key = tuple[str, str, int, int]
-"""Training set or strategy, BatchNorm statistics (of a strategy), seed, architecture."""
+"""Training set, strategy or proxy; BatchNorm statistics of a strategy, sampler of a proxy; seed; architecture."""
 
 
 class Table:
@@ -64,8 +70,8 @@ class Table:
         if path.exists():
             with path.open(newline="", encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
-                    key = (row["what"], row["statistics"], int(row["seed"]), int(row["architecture"]))
-                    self.scores[key] = float(row["balanced_accuracy"])
+                    key = (row["what"], row["how"], int(row["seed"]), int(row["architecture"]))
+                    self.scores[key] = float(row["score"])
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
@@ -75,9 +81,9 @@ class Table:
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(",".join(map(str, (*key, score))) + "\n")
 
-    def of(self, what: str, statistics: str, seeds: Iterable[int], architectures: int) -> Scores:
+    def of(self, what: str, how: str, seeds: Iterable[int], architectures: int) -> Scores:
         """Scores (seeds, architectures)."""
-        return np.array([[self.scores[what, statistics, s, index] for index in range(architectures)] for s in seeds])
+        return np.array([[self.scores[what, how, s, index] for index in range(architectures)] for s in seeds])
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,15 @@ class Experiment:
             logits = [network(batch) for batch, _ in sequential_batches(test, 256, normalisation)]
         return balanced_accuracy(test.labels, torch.cat(logits).argmax(1), classes)
 
-    def proxy(self, strategy: str, seed: int) -> dict[str, Scorer]:
+    def by_proxy(self, proxy: str, sampler: str, seed: int, indices: Sequence[int]) -> Iterator[float]:
+        """Scores of these architectures by a zero-cost proxy, as `zero_cost` gives them."""
+        settings = self.params.search.method("zero_cost")
+        assert isinstance(settings, zero_cost.Settings)
+        task = self.target.task(seed, None, self.origin)
+        batch = zero_cost.proxy_batch(task, settings.model_copy(update={"sampler": sampler or "instance"}))
+        return (zero_cost.proxy_score(task, proxy, self.architectures[index], index, *batch) for index in indices)
+
+    def scorers(self, strategy: str, seed: int) -> dict[str, Scorer]:
         """What scores architectures by `strategy`, with either kind of BatchNorm statistics."""
         weights = None
         if strategy != "scratch":
@@ -143,7 +157,14 @@ def random_architectures(count: int) -> list[Genotype]:
     return [genotype for genotype, _ in candidates.scored]
 
 
-def fill(experiment: Experiment, table: Table, sets: Iterable[str], strategies: Iterable[str]) -> None:
+def batches_of(proxy: str) -> tuple[str, ...]:
+    """Samplers of the batches that a proxy is asked on; no name where images do not matter."""
+    return ("",) if proxy in WITHOUT_IMAGES else tuple(BATCHES)
+
+
+def fill(
+    experiment: Experiment, table: Table, sets: Iterable[str], strategies: Iterable[str], proxies: Iterable[str]
+) -> None:
     """Compute the scores that the table does not have yet."""
     seeds, architectures = experiment.params.study.seeds, range(len(experiment.architectures))
     work: list[Key] = [(name, "", seed, index) for name in sets for seed in seeds for index in architectures]
@@ -158,15 +179,29 @@ def fill(experiment: Experiment, table: Table, sets: Iterable[str], strategies: 
             keys = [(strategy, statistics, seed, index) for statistics in STATISTICS for index in architectures]
             if all(key in table.scores for key in keys):
                 continue
-            scorers = experiment.proxy(strategy, seed)
+            scorers = experiment.scorers(strategy, seed)
             for key in (key for key in keys if key not in table.scores):
                 scored = scorers[key[1]](experiment.architectures[key[3]], 0, lambda: None)
                 table.add(key, scored["balanced_accuracy"])
             print(f"scored by {strategy}, seed {seed}", flush=True)
+    for proxy in proxies:
+        for how in batches_of(proxy):
+            for seed in seeds:
+                missing = [index for index in architectures if (proxy, how, seed, index) not in table.scores]
+                scores = experiment.by_proxy(proxy, how, seed, missing) if missing else iter(())
+                for index, score in zip(missing, scores, strict=True):
+                    table.add((proxy, how, seed, index), score)
+                if missing:
+                    print(f"scored by {proxy}{how and ', ' + BATCHES[how]}, seed {seed}", flush=True)
 
 
 def results(
-    table: Table, seeds: list[int], architectures: int, sets: tuple[str, ...], strategies: tuple[str, ...]
+    table: Table,
+    seeds: list[int],
+    architectures: int,
+    sets: tuple[str, ...],
+    strategies: tuple[str, ...],
+    proxies: tuple[str, ...],
 ) -> Iterator[tuple[str, str, Estimate]]:
     """What is correlated, how, and the estimate."""
     seen = {name: table.of(name, "", seeds, architectures) for name in sets}
@@ -189,6 +224,18 @@ def results(
                 yield f"{strategy}: one super-network and another, shared statistics", kind, agreement(kind, shared)
                 about = f"{strategy}: one super-network and another, gain by new statistics"
                 yield about, kind, agreement_gain(kind, anew, shared)
+        for proxy in proxies:
+            scores = {how: table.of(proxy, how, seeds, architectures) for how in batches_of(proxy)}
+            for how, found in scores.items():
+                on = f", {BATCHES[how]}" if how else ""
+                for name in sets:
+                    yield f"{proxy} and {name}{on}", kind, correlation(kind, found, alone[name])
+                if len(seeds) > 1:
+                    yield f"{proxy}: one seed and another{on}", kind, agreement(kind, found)
+            if len(scores) > 1:
+                tailed, alike = scores.values()
+                for name in sets:
+                    yield f"{proxy} and {name}: gain by a balanced batch", kind, gain(kind, alike, tailed, alone[name])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -198,6 +245,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--architectures", type=int, default=30)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=TARGET_SETS)
     parser.add_argument("--strategies", nargs="*", choices=STRATEGIES, default=STRATEGIES)
+    parser.add_argument("--proxies", nargs="*", choices=tuple(PROXIES), default=tuple(PROXIES))
     args = parser.parse_args(arguments)
     try:
         params = load_preset(args.params)
@@ -206,11 +254,12 @@ def main(arguments: list[str] | None = None) -> None:
         experiment = Experiment(target, origin, random_architectures(args.architectures), args.output)
         claim(args.output, params)
         table = Table(args.output / "scores.csv")
-        fill(experiment, table, args.sets, args.strategies)
+        fill(experiment, table, args.sets, args.strategies, args.proxies)
     except UserError as error:
         sys.exit(str(error))
     lines = ["what,correlation,value,low,high,architectures"]
-    found = results(table, list(params.study.seeds), args.architectures, tuple(args.sets), tuple(args.strategies))
+    asked = tuple(args.sets), tuple(args.strategies), tuple(args.proxies)
+    found = results(table, list(params.study.seeds), args.architectures, *asked)
     for what, kind, estimate in found:
         lines.append(f'"{what}",{kind},{estimate.value},{estimate.low},{estimate.high},{estimate.n}')
         print(f"{kind:>8} {estimate}  {what}")

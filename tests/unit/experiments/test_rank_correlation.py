@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from benchmarks import rank_correlation
 from benchmarks.correlation import agreement, agreement_gain, correlation, gain
@@ -25,6 +26,14 @@ def test_values_by_hand():
     """Four items, one of six pairs in the other order: tau = (5 - 1) / 6; rho = 1 - 6 * 2 / (4 * 15)."""
     assert correlation("kendall", [1, 2, 3, 4], [1, 3, 2, 4]).value == pytest.approx(4 / 6)
     assert correlation("spearman", [1, 2, 3, 4], [1, 3, 2, 4]).value == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(("kind", "reference"), [("kendall", stats.kendalltau), ("spearman", stats.spearmanr)])
+def test_ties_are_counted_as_scipy_counts_them(kind, reference):
+    generator = np.random.default_rng(1)
+    scores, truth = (generator.integers(0, 6, 25).astype(float) for _ in range(2))
+    scores[0] = -np.inf
+    assert correlation(kind, scores, truth).value == pytest.approx(reference(scores, truth).statistic)
 
 
 def test_intervals_cover_no_correlation_and_tell_a_real_one():
@@ -68,27 +77,33 @@ def test_the_experiment_goes_on_where_it_was_interrupted(preset, tmp_path, capsy
     changes = {"study": {"methods": ["random"], "seeds": [0, 1]}, "retrain": one_epoch, "search": one_epoch}
     folder = tmp_path / "out"
     command = [str(preset(**changes)), "--output", str(folder), "--architectures", "2", "--sets", "balanced_small"]
-    command += ["--strategies", "scratch"]
+    command += ["--strategies", "scratch", "--proxies", "synflow", "nwot"]
     rank_correlation.main(command)
     whole = (folder / "scores.csv").read_text().splitlines()
-    assert len(whole) == 1 + 2 * 2 + 2 * 2 * 2
+    assert len(whole) == 1 + 2 * 2 + 2 * 2 * 2 + 2 * 2 + 2 * 2 * 2
     correlations = (folder / "correlations.csv").read_text()
     for what in (
         "balanced_small: one seed and another (noise ceiling)",
         "scratch and balanced_small: gain by new statistics",
         "scratch: one super-network and another, gain by new statistics",
+        "synflow and balanced_small",
+        "nwot and balanced_small, long-tailed batch",
+        "nwot and balanced_small: gain by a balanced batch",
+        "nwot: one seed and another, balanced batch",
     ):
         assert f'"{what}",kendall,' in correlations
 
-    # The last training and the last proxy are lost: both come back as they were, and nothing else is computed
-    kept = [row for row in whole if not row.startswith(("balanced_small,,1,1", "scratch,shared,1,1"))]
+    # The last training and the last scores are lost: all come back as they were, and nothing else is computed
+    lost = ("balanced_small,,1,1", "scratch,shared,1,1", "nwot,class_balanced,1,1")
+    kept = [row for row in whole if not row.startswith(lost)]
     (folder / "scores.csv").write_text("\n".join(kept) + "\n")
     capsys.readouterr()
     rank_correlation.main(command)
     computed = [
         line.split(":")[0] for line in capsys.readouterr().out.splitlines() if "seed 1" in line or "seed 0" in line
     ]
-    assert computed == ["balanced_small seed 1 architecture 1", "scored by scratch, seed 1"]
+    scored = ["scored by scratch, seed 1", "scored by nwot, balanced batch, seed 1"]
+    assert computed == ["balanced_small seed 1 architecture 1", *scored]
     assert sorted((folder / "scores.csv").read_text().splitlines()) == sorted(whole)
     assert (folder / "correlations.csv").read_text() == correlations
 
@@ -128,14 +143,14 @@ def test_training_sets_have_the_sizes_that_the_comparison_needs(experiment):
 @pytest.mark.parametrize("strategy", ["none", "head"])
 def test_a_strategy_that_starts_from_single_paths_says_so(experiment, strategy):
     with pytest.raises(UserError, match=r"^pretrain\.single_path: null; allowed: a section"):
-        experiment().proxy(strategy, 0)
+        experiment().scorers(strategy, 0)
 
 
 def test_scores_with_new_statistics_and_with_shared_ones(experiment):
     made = experiment(pretrain={"single_path": {"epochs": 1, "learning_rate": 0.02}})
     scores = {
         how: [scorer(architecture, 0, lambda: None)["balanced_accuracy"] for architecture in made.architectures]
-        for how, scorer in made.proxy("none", 0).items()
+        for how, scorer in made.scorers("none", 0).items()
     }
     assert set(scores) == set(rank_correlation.STATISTICS) and scores["anew"] != scores["shared"]
 

@@ -9,7 +9,7 @@ from tailnas.batches.device_images import DeviceImages
 from tailnas.foundation.errors import UserError
 from tailnas.genotype.found import found_genotype, write_genotype
 from tailnas.genotype.genotype import DARTS_V2, Genotype
-from tailnas.methods import imb_nas, random_best
+from tailnas.methods import imb_nas, random_best, zero_cost
 from tailnas.search.run import bilevel_cost
 from tailnas.search.task import Source
 from tailnas.space.pretrained import supernet
@@ -93,11 +93,17 @@ def test_a_missing_super_network_is_named(ranking_task, adaptation):
         search("imb_nas", replace(ranking_task(adaptation), pretrained=None), **ranking(adaptation))
 
 
-@pytest.mark.parametrize("name, adaptation", [("imb_nas", "head"), ("imb_nas", "finetune"), ("random_best", "none")])
+@pytest.mark.parametrize(
+    "name, adaptation", [("imb_nas", "head"), ("imb_nas", "finetune"), ("random_best", "none"), ("zero_cost", "none")]
+)
 def test_an_interruption_leaves_no_trace(ranking_task, tmp_path, name, adaptation):
     """Killed after each epoch and candidate in turn, each time in a process of its own."""
     evolution = {"name": "evolution", "count": 3, "population": 2, "tournament": 1}
-    settings = ranking(adaptation, evolution) if name == "imb_nas" else {"epochs": 7}
+    settings = {
+        "imb_nas": ranking(adaptation, evolution),
+        "random_best": {"epochs": 7},
+        "zero_cost": {"candidates": evolution},
+    }[name]
     whole = search(name, ranking_task(adaptation, flip=True), **settings)
     processes = sum(map(len, whole.tables.values()))
     assert processes > 2
@@ -166,3 +172,41 @@ def test_a_choice_without_search_costs_nothing_and_is_derived_as_it_is(make_task
     assert result.network is None and result.alphas is None
     write_genotype(tmp_path, result.genotype)
     assert found_genotype(tmp_path, "last") == result.genotype
+
+
+PROXY = {"candidates": {"name": "random", "count": 3}, "batch_size": 9}
+
+
+@pytest.mark.parametrize("proxy", ["synflow", "snip", "grad_norm", "nwot", "jacov", "offset", "parameters"])
+def test_zero_cost_takes_the_candidate_of_the_largest_proxy_and_counts_its_passes(make_task, proxy):
+    task = make_task()
+    result = search("zero_cost", task, **PROXY, proxy=proxy)
+    table = result.tables["candidates"]
+    scores = [row[proxy] for row in table]
+    assert result.genotype == Genotype.from_json(table[scores.index(max(scores))]["genotype"])
+    assert result.history == [{"epoch": 0, proxy: max(scores), "genotype": result.genotype.to_line()}]
+    assert len(set(scores)) == 3 and same(result, search("zero_cost", make_task(), **PROXY, proxy=proxy))
+
+    cost, each = result.cost, {"synflow": 1, "parameters": 0}.get(proxy, 9)
+    forward = proxy in ("nwot", "offset", "parameters")
+    assert (cost.scored_images, cost.trained_images) == ((3 * each, 0) if forward else (0, 3 * each))
+    passes = sum(task.path_costs(Genotype.from_json(row["genotype"])) for row in table)
+    assert cost.total_multiply_adds == each * passes and cost.weights_trained == cost.optimiser_steps == 0
+
+
+@pytest.mark.parametrize("sampler", ["instance", "class_balanced"])
+def test_batches_of_proxies_hold_an_image_once_and_follow_the_sampler(make_task, sampler):
+    """9 of 12, 6 and 3 images; of a batch that is larger than the half all images, whatever the sampler."""
+    sizes = []
+    for seed in range(40):
+        settings = settings_of("zero_cost", **PROXY, sampler=sampler)
+        images, labels = zero_cost.proxy_batch(make_task(seed=seed), settings)
+        assert len(images.unique(dim=0)) == len(labels) == 9
+        sizes.append(torch.bincount(labels, minlength=3))
+    mean = torch.stack(sizes).double().mean(0)
+    if sampler == "instance":
+        assert mean.tolist() == pytest.approx([9 * 12 / 21, 9 * 6 / 21, 9 * 3 / 21], abs=0.5)
+    else:
+        assert float(mean[0]) < 4.5 and float(mean[2]) > 1.8
+    whole, labels = zero_cost.proxy_batch(make_task(), settings_of("zero_cost", batch_size=64, sampler=sampler))
+    assert len(whole.unique(dim=0)) == 21 and torch.bincount(labels).tolist() == [12, 6, 3]

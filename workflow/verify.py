@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.yaml_file import read_yaml
@@ -57,7 +57,7 @@ def copy_project(names: Iterable[str], params: Params, copy: Path) -> None:
         for key in data.settings.local_paths:
             if document["data"][role][key] is not None:
                 document["data"][role][key] = str(Path(document["data"][role][key]).expanduser().resolve())
-    (copy / PARAMS).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    YAML(typ="safe").dump(document, copy / PARAMS)
     (copy / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
+from itertools import islice
 from typing import Any
+
+LONGEST = 80
 
 
 class UserError(Exception):
@@ -16,11 +18,21 @@ class UserError(Exception):
 
 
 def short(value: Any) -> str:
-    """`value` in at most 80 characters."""
+    """`value` in at most 80 characters, however much it holds."""
     try:
-        text = json.dumps(value, default=str)
-    except ValueError:
-        text = repr(value)
-    if isinstance(value, float) and not math.isfinite(value):
+        pieces = json.JSONEncoder(default=str).iterencode(value)  # lazily: aliases make small files endless
+        text = "".join(islice(pieces, LONGEST + 1))
+    except (ValueError, TypeError, RecursionError):
+        text = type(value).__name__
+    if isinstance(value, float):
         text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return _cut(text)
+
+
+def plain(text: str) -> str:
+    """`text` as it may go to a terminal: no control characters, at most 200 characters."""
+    return _cut("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), 200)
+
+
+def _cut(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -55,12 +55,8 @@ def obsolete_results(outputs: Iterable[str], params: Params) -> Iterator[Path]:
 
 def _is_source(folder: Path, params: Params) -> bool:
     """Whether the study's data come from this folder or from inside it."""
-    given = [
-        getattr(data.settings, key)
-        for data in (params.data.source, params.data.target)
-        for key in data.settings.local_paths
-    ]
-    return any(Path(path).expanduser().resolve().is_relative_to(folder.resolve()) for path in given if path)
+    given = [data.settings.own_folders().values() for data in (params.data.source, params.data.target)]
+    return any(path.resolve().is_relative_to(folder.resolve()) for paths in given for path in paths)
 
 
 def obsolete_checkpoints(present: Iterable[Job]) -> Iterator[Path]:

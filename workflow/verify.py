@@ -54,9 +54,8 @@ def copy_project(names: Iterable[str], params: Params, copy: Path) -> None:
         shutil.copy2(name, copy / name)
     document = read_yaml(PARAMS)
     for role, data in {"source": params.data.source, "target": params.data.target}.items():
-        for key in data.settings.local_paths:
-            if document["data"][role][key] is not None:
-                document["data"][role][key] = str(Path(document["data"][role][key]).expanduser().resolve())
+        for key, folder in data.settings.own_folders().items():
+            document["data"][role][key] = str(folder.resolve())
     YAML(typ="safe").dump(document, copy / PARAMS)
     (copy / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
 

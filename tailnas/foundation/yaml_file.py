@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def _require_plain(value: Any, key: str, above: frozenset[int], done: set[int]) 
         return
     if id(value) in above:
         raise _Unplain(f"{where}holds itself")
+    entries: Iterable[tuple[str | int, Any]]
     if type(value) is dict:
         for name in value:
             if not isinstance(name, str):

@@ -38,9 +38,15 @@ class Settings(DataSet):
 
 def shared_images(settings: Settings, other: Settings) -> str | None:
     """The key and value by which `settings` and `other` are the same images: one folder holds the other."""
-    own, theirs = (Path(data.path).expanduser().resolve() for data in (settings, other))
+    own, theirs = (data.own_folders()["path"].resolve() for data in (settings, other))
     shared = own.is_relative_to(theirs) or theirs.is_relative_to(own)
     return f"path: {settings.path!r} holds the same images" if shared else None
+
+
+def watched(settings: Settings) -> list[Path]:
+    """Every file that is taken for an image. Raises UserError as `train_counts` does."""
+    listing = _listing(settings)
+    return [path for part in (listing.train, listing.test or {}) for files in part.values() for path in files]
 
 
 class _Listing(NamedTuple):
@@ -86,7 +92,7 @@ def load(settings: Settings, image_size: int, channels: int) -> Dataset:
 
 def _listing(settings: Settings) -> _Listing:
     key = f"data: {settings.name}: path"
-    root = Path(settings.path).expanduser()
+    root = settings.own_folders()["path"]
     layout = _train_and_test(root, key)
     if layout is None:
         train, test = class_files(root, key), None

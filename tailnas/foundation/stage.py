@@ -30,6 +30,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.extensions import Chosen, OneOf
+from tailnas.foundation.pipeline import declarations
+from tailnas.foundation.recorded import require_recorded
 from tailnas.foundation.settings import Runtime, first_mistake
 from tailnas.foundation.yaml_file import read_yaml
 
@@ -87,8 +89,7 @@ class Stage:
         self.args = args
         self.output: Path = args.output
         self._params = read_yaml(PARAMS)
-        document = read_yaml(Path("dvc.yaml"))["stages"][name]
-        self._declaration: dict[str, Any] = document.get("do", document)
+        self._declaration: dict[str, Any] = declarations()[name]
         self.runtime = self._checked("runtime", Runtime)
         self.run = self.output.parent.name if self.output.name == name else self.output.name
         self._started = time.monotonic()
@@ -179,6 +180,13 @@ class Stage:
 
     def dependencies(self) -> Iterator[Path]:
         """Files and folders that dvc.yaml lists: code as it stands there, the others below the inputs given here."""
+        for dependency in self._declaration["deps"]:
+            if dependency.startswith(("stages/", "tailnas/")):
+                yield Path(self._resolved(dependency))
+        yield from self.inputs()
+
+    def inputs(self) -> Iterator[Path]:
+        """What dvc.yaml lists of the outputs of other stages, below the inputs given here."""
         words = self._declaration["cmd"].split()
         inputs = {
             words[words.index(f"--{name.replace('_', '-')}") + 1]: value
@@ -186,8 +194,6 @@ class Stage:
             if isinstance(value, Path) and name != "output"
         }
         for dependency in self._declaration["deps"]:
-            if dependency.startswith(("stages/", "tailnas/")):
-                yield Path(self._resolved(dependency))
             for declared, given in inputs.items():
                 if dependency == declared or dependency.startswith(f"{declared}/"):
                     yield given / dependency.removeprefix(declared).removeprefix("/")
@@ -209,6 +215,8 @@ class Stage:
                 sys.exit(0)
         self._remove_leftovers()
         _ = self.key
+        if "DVC_STAGE" in os.environ:  # run by hand, a stage may read what nobody recorded
+            require_recorded(self.inputs())
         return self
 
     def __exit__(

@@ -13,7 +13,6 @@ import fcntl
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from dvc.repo import Repo
 from tailnas.data.dataset import META_FILE
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.stage import STATE_FOLDER, Stage
+from tailnas.foundation.stage import main as stage_main
 from tailnas.validate.parameters import Params, load_params
 from workflow.jobs import STAMPS, Job, jobs
 from workflow.session import exclusive
@@ -102,8 +102,8 @@ def main() -> None:
         params = load_params()
         with Repo(".") as repo:
             present = list(jobs(repo, gpus=False))
-    except (UserError, DvcException) as error:
-        sys.exit(str(error))
+    except DvcException as error:
+        raise UserError(f"dvc: {error}; allowed: what DVC can resolve") from None
     outputs = [output for job in present for output in job.outputs]
     names = {job.name for job in present}
     paths = [
@@ -119,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stage_main(main)

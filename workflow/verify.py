@@ -18,6 +18,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from tailnas.foundation.errors import UserError
+from tailnas.foundation.stage import main as stage_main
 from tailnas.foundation.yaml_file import read_yaml
 from tailnas.validate.parameters import Params, load_params
 
@@ -65,8 +66,11 @@ def project_files() -> list[str]:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f"git ls-files: {error}; allowed: a folder that Git knows") from None
+    except OSError as error:
+        raise UserError(f"git: {error.strerror}; allowed: a folder that Git knows") from None
+    except subprocess.CalledProcessError as error:
+        reason = " ".join(error.stderr.split())
+        raise UserError(f"git ls-files: {reason}; allowed: a folder that Git knows") from None
     return [name for name in names if name and name != "dvc.lock" and Path(name).is_file()]
 
 
@@ -90,13 +94,8 @@ def verify() -> list[str]:
 
 
 def main() -> None:
-    try:
-        sys.exit(1 if verify() else 0)
-    except UserError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(1 if verify() else 0)
 
 
 if __name__ == "__main__":
-    main()
+    stage_main(main)

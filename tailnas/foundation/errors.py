@@ -1,4 +1,4 @@
-"""The one error that a user can cause, and how it shows a value."""
+"""The one error that a user can cause, how it shows a value, and what the system's own errors are in one line."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ class UserError(Exception):
     The message names the key or file, the value found there and what is allowed. Stages print it without a
     traceback and exit with status 1.
     """
+
+
+def one_line(error: BaseException) -> str | None:
+    """What to say of an error that the user or the system caused, with what is allowed; None of a bug."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        where, why = error.filename or "disk", error.strerror or " ".join(str(error).split())
+        return f"{where}: {why}; allowed: a readable file, a writable folder with space"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
+        return "runtime.device: out of GPU memory; allowed: a smaller batch_size, channels or cells"
+    no_memory = ("can't allocate memory", "not enough memory", "can't start new thread", "Cannot allocate memory")
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(t in str(error) for t in no_memory)):
+        return "memory: not enough; allowed: a smaller data.image_size, batch_size, channels or cells, or more memory"
+    return None
 
 
 def short(value: Any) -> str:

@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -28,7 +29,7 @@ from typing import IO, Annotated, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tailnas.foundation.errors import UserError
+from tailnas.foundation.errors import UserError, one_line
 from tailnas.foundation.extensions import Chosen, OneOf
 from tailnas.foundation.pipeline import declarations
 from tailnas.foundation.recorded import require_recorded
@@ -54,21 +55,19 @@ def arguments(description: str | None, *names: str, inputs: tuple[str, ...] = ()
 
 
 def main(run: Callable[[], None]) -> None:
-    """Run a stage script; a user's mistake is one line on stderr and exit status 1."""
+    """Run a script; a user's mistake or the system's refusal is one line on stderr and exit status 1."""
     threading.excepthook = _thread_failed
     gc.freeze()  # collecting over the libraries' lasting objects took 3 % of a small network's search step
     try:
         run()
-    except UserError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(f"{error.filename or 'disk'}: {error.strerror or error}; allowed: a readable file, a writable folder")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interpreter that ends swallows it, with status 0
     except KeyboardInterrupt:
         sys.exit(130)
-    except RuntimeError as error:
-        if type(error).__name__ == "OutOfMemoryError":
-            sys.exit("runtime.device: out of GPU memory; allowed: a smaller batch_size, channels or cells")
-        raise
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        sys.exit(line)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
@@ -245,6 +244,10 @@ class Stage:
             if self.output.exists():
                 shutil.rmtree(self.output)
             temporary.rename(self.output)
+        except OSError as error:
+            if error.filename is None:  # what is written says where, what is full does not
+                error.filename = str(self.output)
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._finish()

@@ -5,7 +5,6 @@ is.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from tailnas.foundation.errors import UserError
+from tailnas.foundation.whole_file import write_whole
 
 METADATA_KEY = "tailnas"
 
@@ -24,12 +24,7 @@ def save_weights(path: Path | str, state: Mapping[str, Tensor], config: Mapping[
     path = Path(path)
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     content = save(tensors, metadata={METADATA_KEY: json.dumps(dict(config), sort_keys=True)})
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_bytes(content)  # save_file would ignore the umask, and a full disk would be no OSError
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, content)  # save_file would ignore the umask, and a full disk would be no OSError
 
 
 def read_weights(path: Path | str, kind: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:

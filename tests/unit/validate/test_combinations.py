@@ -164,6 +164,10 @@ def test_source_and_target_that_share_none(load, source, target):
         ({"study.imbalance_factors": [10, 200]}, "study.imbalance_factors: 200 leaves class '[0-9]' with 1 image"),
         ({"split.n_max": 150}, "split.n_max: 150 asks for 150 images of class '[0-9]', which has 1[0-9][0-9] for"),
         ({"data.target": glyphs("b")}, "study.imbalance_factors: 30 leaves class '[A-Z0-9]' with 0 image"),
+        (
+            {"data.source": glyphs("a") | {"train_per_class": 100_000}, "data.image_size": 1024, "data.channels": 3},
+            r"params.yaml: data.source: 10,546.9 GiB of training images with data.image_size 1024",
+        ),
         ({"data.source": folder("a", "none")}, "data: a: path: none: no such folder"),
         ({"data.target": folder("b", "none")}, "data: b: path: none: no such folder"),
         ({"data.source": cifar("a", "cifar10") | {"root": "none"}}, "data: a: root: none: no such folder"),

@@ -75,6 +75,11 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
             {"retrain.branches.sampler": "reversed", "retrain.reweighting": {"when": "deferred", "beta": 0.9}},
             "retrain.branches.sampler: 'reversed' with retrain.reweighting.when: 'deferred' corrects",
         ),
+        (
+            {"retrain.network.channels": None, "retrain.network.parameters": 1000, "retrain.network.cells": 100},
+            "retrain.network.parameters: 1000 with retrain.network.cells 100 and study.methods entry 'darts'; "
+            "allowed: at least 1",
+        ),
         ({"retrain.augmentation.cutout": 17}, "retrain.augmentation.cutout: 17; allowed: at most data.image_size (16)"),
         (
             {"retrain.network.auxiliary_weight": 0.4},

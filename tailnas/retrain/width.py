@@ -25,9 +25,9 @@ def halved(channels: int, stages: int) -> tuple[int, ...]:
 
     At least 1, and 2 after a reduction, which halves them between its two paths.
     """
-    return tuple(
-        max(min(2, stages - stage), (2 * channels + 2**stage) // 2 ** (stage + 1)) for stage in reversed(range(stages))
-    )
+    least = [1, *[2] * (stages - 1)]
+    halves = [(2 * channels + 2**stage) // 2 ** (stage + 1) for stage in reversed(range(stages))]
+    return tuple(map(max, least, halves))
 
 
 def parameter_count(network: nn.Module) -> int:

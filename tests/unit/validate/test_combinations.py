@@ -78,7 +78,7 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
         (
             {"retrain.network.channels": None, "retrain.network.parameters": 1000, "retrain.network.cells": 100},
             "retrain.network.parameters: 1000 with retrain.network.cells 100 and study.methods entry 'darts'; "
-            "allowed: at least 1",
+            "allowed: at least 3140",
         ),
         ({"retrain.augmentation.cutout": 17}, "retrain.augmentation.cutout: 17; allowed: at most data.image_size (16)"),
         (

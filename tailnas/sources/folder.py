@@ -1,6 +1,7 @@
 """Images of the user's own: `path`/<class>/*, or `path`/train/<class>/* and `path`/test/<class>/*.
 
-Classes are sorted by name. Training/ and TEST/ will do as well. Where there are both train/ and test/, other folders beside them are not looked at.
+Training/ and TEST/ will do as well. Classes are sorted by name. Where there are both train/ and test/, other folders
+beside them are not looked at.
 """
 
 from __future__ import annotations

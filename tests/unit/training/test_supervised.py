@@ -16,7 +16,7 @@ from tailnas.foundation.errors import UserError
 from tailnas.imbalance.samplers import SAMPLERS, make_sampler
 from tailnas.training.history import write_history
 from tailnas.training.learning_rate import cosine_learning_rate
-from tailnas.training.loop import Loop
+from tailnas.training.loop import Loop, require_finite
 from tailnas.training.settings import Training
 from tailnas.training.supervised import GeneratorState, fit
 
@@ -143,6 +143,22 @@ def test_only_weights_that_want_gradients_move(tmp_path):
 def test_divergence_names_the_rate(tmp_path):
     with pytest.raises(UserError, match=r"^retrain\.training\.learning_rate: the loss became (nan|inf); allowed: "):
         run(loop(tmp_path), gradient_clip=None, learning_rate=1e38, epochs=8)
+
+
+@pytest.mark.parametrize("name", ["0.weight", "1.running_mean"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_or_statistic_that_is_not_finite_is_a_divergence(name, value):
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    require_finite("retrain.training", 1.0, network)
+    network.state_dict()[name][0] = value
+    with pytest.raises(UserError, match=r"^retrain\.training\.learning_rate: a weight became .*; allowed: "):
+        require_finite("retrain.training", 1.0, network)
+
+
+def test_the_section_of_a_phase_is_named(tmp_path):
+    part = loop(tmp_path).part("single-path", "pretrain.single_path")
+    with pytest.raises(UserError, match=r"^pretrain\.single_path\.learning_rate: "):
+        run(part, gradient_clip=None, learning_rate=1e38, epochs=8)
 
 
 def test_cosine_from_start_to_end():

@@ -13,8 +13,11 @@ class UserError(Exception):
     """A mistake in parameters, data or files, told in one line.
 
     The message names the key or file, the value found there and what is allowed. Stages print it without a
-    traceback and exit with status 1.
+    traceback and exit with status 1. Control characters in it are written out.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(map(plain, message.split("\n"))))
 
 
 def one_line(error: BaseException) -> str | None:
@@ -45,8 +48,9 @@ def short(value: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` as it may go to a terminal: no control characters, at most 200 characters."""
-    return _cut("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), 200)
+    """`text` on one line, as it may go to a terminal: control characters written out, at most 2000 characters."""
+    written = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return _cut(written, 2000)
 
 
 def _cut(text: str, longest: int = LONGEST) -> str:

@@ -24,8 +24,9 @@ RunEpoch = Callable[[int, Callable[[], None]], Row]
 class Loop:
     """Runs epochs, and goes on after the last checkpointed one if an earlier process was interrupted.
 
-    title: for the progress display; its first word is the section of params.yaml that the training's
-    settings stand in. checkpoint: the file; it outlives the loop, and the stage removes it once its outputs are written. events: folder for TensorBoard.
+    title: for the progress display; its first word is the section of params.yaml that holds its settings.
+    checkpoint: the file; it outlives the loop, and the stage removes it once its outputs are written. events: folder
+    for TensorBoard.
     """
 
     def __init__(self, title: str, checkpoint: Path, events: Path, progress: str) -> None:

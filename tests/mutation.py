@@ -1,7 +1,7 @@
 """Do the unit tests notice wrong mathematics? `python -m tests.mutation [PART ...]` changes one thing at a time.
 
 Signs, operators, comparisons, exponents, numbers and conditions of each file below are changed, one per run of the
-tests that are about the file; what survives is printed, with the share that was noticed. A change that makes the tests hang
+tests that are about the file; what survives is printed, with the share that was noticed. A change that makes tests hang
 counts as noticed. Text, types, settings and what only leads to an error message are left alone.
 """
 

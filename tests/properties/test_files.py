@@ -114,7 +114,7 @@ def test_any_folder_of_images(tmp_path, examples):
 def test_any_model_file(tmp_path, examples):
     """Changed descriptions, changed tensors and damaged bytes: a network that predicts numbers, or one line."""
     path = tmp_path / "model.safetensors"
-    save_model(path, Network(DARTS_V2, 2, 4, 3, in_channels=1, reductions=(1, 2)), ("a", "b", "c"), (0.5,), (0.2,))
+    save_model(path, Network(DARTS_V2, 2, 4, 3, in_channels=1, reductions=(1, 2)))
     whole = path.read_bytes()
     state, config = read_weights(path)
     values = st.recursive(

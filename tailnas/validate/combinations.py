@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 from tailnas.fetch.source import shared_images
@@ -115,14 +114,19 @@ def _too_few_parameters(params: Params) -> Iterator[str]:
     cell = (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * NODES
     for method in params.study.methods:
         genotype = Genotype(network=method) if method in HAND_MADE else Genotype(cell, cell)
-        build = network_builder(retrain, genotype, 2, params.data.channels)
-        least = smallest_size(partial(build, auxiliary=False))
+        least = _least(retrain, genotype, params.data.channels)
         if retrain.network.parameters * (1 + TOLERANCE) < least:
             yield (
                 f"retrain.network.parameters: {retrain.network.parameters} with retrain.network.cells "
                 f"{retrain.network.cells} and study.methods entry {method!r}; allowed: at least {least}"
             )
             return
+
+
+def _least(retrain: Retrain, genotype: Genotype, channels: int) -> int:
+    """Parameters of the narrowest network of `genotype` for two classes."""
+    build = network_builder(retrain, genotype, 2, channels)
+    return smallest_size(lambda width: build(width, False))
 
 
 def _corrected_twice(retrain: Retrain, sampler: str) -> Iterator[str]:

@@ -20,7 +20,7 @@ repro: install  ## compute the study of params.yaml and show its results
 	@python -m tailnas.report.show results/report
 
 test: install lint  ## lint, type checks and the test suite
-	python -m pytest -n 2 --dist worksteal tests/unit tests/exactness
+	python -m pytest -n 2 --dist worksteal tests/unit tests/exactness tests/properties
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-study test-every-method
 
 test-study: install

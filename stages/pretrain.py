@@ -30,7 +30,7 @@ def run() -> None:
         mixture = pretrain(training, space, train, held_out, classes, seed, loop)
         trained: dict[Paths, tuple[SuperNet, list[Row]]] = {"mixture": mixture}
         if settings.single_path is not None:
-            part = loop.part("single-path")
+            part = loop.part("single-path", "pretrain.single_path")
             trained["single"] = train_paths(training, settings.single_path, mixture[0], train, held_out, seed, part)
         for paths, (_, history) in trained.items():
             if line := at_chance(history):

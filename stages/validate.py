@@ -1,28 +1,32 @@
-"""Check the whole of params.yaml before anything else runs; with --check nothing is written."""
+"""Check the whole of params.yaml and note what DVC cannot see, before anything else runs; --check writes nothing."""
 
-import os
 import sys
 from pathlib import Path
 
-from tailnas.foundation.stage import main
+from tailnas.foundation.stage import PARAMS, main
+from tailnas.foundation.whole_file import write_whole
+from tailnas.foundation.yaml_file import read_yaml
+from tailnas.validate.apart import require_apart
 from tailnas.validate.combinations import warnings
 from tailnas.validate.feasible import require_feasible
 from tailnas.validate.parameters import load_params
+from tailnas.validate.watched import FOLDER, MEMORY, images, packages
 
 OUTPUT = Path("data/params.ok")
 
 
 def run() -> None:
-    params = load_params()
+    params = load_params(PARAMS)
+    require_apart(params, read_yaml(PARAMS))
     require_feasible(params)
     for line in warnings(params):
         print(f"params.yaml: warning: {line}", flush=True)
     if sys.argv[1:] == ["--check"]:
         return
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    temporary = OUTPUT.with_name(f".{OUTPUT.name}.{os.getpid()}.tmp")
-    temporary.write_text("params.yaml is valid\n")
-    temporary.replace(OUTPUT)
+    for role, source in {"source": params.data.source, "target": params.data.target}.items():
+        write_whole(FOLDER / role, images(source, MEMORY / role).encode())
+    write_whole(FOLDER / "packages", packages().encode())
+    write_whole(OUTPUT, b"params.yaml is valid\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from tailnas.foundation.errors import UserError
+from tailnas.foundation.stage import main as stage_main
 from tailnas.validate.parameters import json_schema
 from tailnas.validate.presets import DEFAULT, load_preset, preset_file, preset_names, with_changes
 
@@ -52,7 +53,8 @@ def _round_trip() -> YAML:
     return round_trip
 
 
-def main(name: str) -> None:
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) == 2 else ""
     load_preset(preset_file(name))
     text = preset_text(name)
     if PARAMS.exists() and PARAMS.read_bytes() not in {preset_text(other).encode() for other in preset_names()}:
@@ -63,7 +65,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1] if len(sys.argv) == 2 else "")
-    except UserError as error:
-        sys.exit(str(error))
+    stage_main(main)

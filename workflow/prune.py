@@ -13,7 +13,6 @@ import fcntl
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from dvc.repo import Repo
 from tailnas.data.dataset import META_FILE
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.stage import STATE_FOLDER, Stage
+from tailnas.foundation.stage import main as stage_main
 from tailnas.validate.parameters import Params, load_params
 from workflow.jobs import STAMPS, Job, jobs
 from workflow.session import exclusive
@@ -55,12 +55,8 @@ def obsolete_results(outputs: Iterable[str], params: Params) -> Iterator[Path]:
 
 def _is_source(folder: Path, params: Params) -> bool:
     """Whether the study's data come from this folder or from inside it."""
-    given = [
-        getattr(data.settings, key)
-        for data in (params.data.source, params.data.target)
-        for key in data.settings.local_paths
-    ]
-    return any(Path(path).expanduser().resolve().is_relative_to(folder.resolve()) for path in given if path)
+    given = [data.settings.own_folders().values() for data in (params.data.source, params.data.target)]
+    return any(path.resolve().is_relative_to(folder.resolve()) for paths in given for path in paths)
 
 
 def obsolete_checkpoints(present: Iterable[Job]) -> Iterator[Path]:
@@ -106,8 +102,8 @@ def main() -> None:
         params = load_params()
         with Repo(".") as repo:
             present = list(jobs(repo, gpus=False))
-    except (UserError, DvcException) as error:
-        sys.exit(str(error))
+    except DvcException as error:
+        raise UserError(f"dvc: {error}; allowed: what DVC can resolve") from None
     outputs = [output for job in present for output in job.outputs]
     names = {job.name for job in present}
     paths = [
@@ -123,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stage_main(main)

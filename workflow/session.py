@@ -15,7 +15,7 @@ from dvc.exceptions import DvcException, ReproductionError
 from dvc.repo import Repo
 from dvc.rwlock import _edit_rwlock
 
-from tailnas.foundation.errors import UserError
+from tailnas.foundation.errors import UserError, one_line
 from tailnas.foundation.yaml_file import read_yaml
 from workflow.jobs import VALIDATE, Job, jobs
 
@@ -26,8 +26,11 @@ STAGE_LOCKS = Path(".dvc/tmp/locks")
 
 def exclusive() -> IO[str]:
     """Wait until no other main process plans or runs in this folder. The kernel frees the lock with the process."""
-    STATE.mkdir(exist_ok=True)
-    lock = (STATE / "snakemake.lock").open("w")
+    try:
+        STATE.mkdir(exist_ok=True)
+        lock = (STATE / "snakemake.lock").open("w")
+    except OSError as error:
+        _stop(str(one_line(error)))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -15,9 +15,10 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
 from tailnas.foundation.errors import UserError
+from tailnas.foundation.stage import main as stage_main
 from tailnas.foundation.yaml_file import read_yaml
 from tailnas.validate.parameters import Params, load_params
 
@@ -54,10 +55,9 @@ def copy_project(names: Iterable[str], params: Params, copy: Path) -> None:
         shutil.copy2(name, copy / name)
     document = read_yaml(PARAMS)
     for role, data in {"source": params.data.source, "target": params.data.target}.items():
-        for key in data.settings.local_paths:
-            if document["data"][role][key] is not None:
-                document["data"][role][key] = str(Path(document["data"][role][key]).expanduser().resolve())
-    (copy / PARAMS).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        for key, folder in data.settings.own_folders().items():
+            document["data"][role][key] = str(folder.resolve())
+    YAML(typ="safe").dump(document, copy / PARAMS)
     (copy / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
 
 
@@ -66,8 +66,11 @@ def project_files() -> list[str]:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f"git ls-files: {error}; allowed: a folder that Git knows") from None
+    except OSError as error:
+        raise UserError(f"git: {error.strerror}; allowed: a folder that Git knows") from None
+    except subprocess.CalledProcessError as error:
+        reason = " ".join(error.stderr.split())
+        raise UserError(f"git ls-files: {reason}; allowed: a folder that Git knows") from None
     return [name for name in names if name and name != "dvc.lock" and Path(name).is_file()]
 
 
@@ -91,13 +94,8 @@ def verify() -> list[str]:
 
 
 def main() -> None:
-    try:
-        sys.exit(1 if verify() else 0)
-    except UserError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(1 if verify() else 0)
 
 
 if __name__ == "__main__":
-    main()
+    stage_main(main)

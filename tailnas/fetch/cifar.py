@@ -82,7 +82,7 @@ def published_counts(settings: Archive, num_classes: int, per_class: int) -> lis
 
     Raises UserError for a `root` that is not there.
     """
-    if settings.root is not None and settings.url is None and not Path(settings.root).exists():
+    if settings.root is not None and settings.url is None and not settings.own_folders()["root"].exists():
         raise UserError(_key(settings, f"root: {settings.root}: no such folder; allowed: {_ROOT}"))
     return [per_class] * num_classes if settings.sha256 is None else None
 
@@ -123,7 +123,7 @@ def _files(published: Any, settings: Archive) -> _Files:
     if settings.root is None:
         folder = DOWNLOADS
     else:
-        folder = Path(settings.root).expanduser()
+        folder = settings.own_folders()["root"]
         archive = folder if folder.is_file() else folder / published.filename
         if archive.is_file():
             checksum.require(archive, str(archive))

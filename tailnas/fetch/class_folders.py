@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,10 +30,31 @@ def class_files(root: Path, key: str) -> dict[str, list[Path]]:
     for name in classes:
         if not name.isprintable():
             raise UserError(f"{key}: {root}: class name {name!r}; allowed: printable UTF-8")
+    _require_classes(root, classes, key)
     empty = [name for name, files in classes.items() if not files]
     if empty:
         raise UserError(f"{key}: {root}: no files in {listed(empty)}; allowed: at least one image in each class")
     return classes
+
+
+def _require_classes(root: Path, classes: dict[str, list[Path]], key: str) -> None:
+    """Raises UserError where directories are parts of the data that hold classes, or two names look the same."""
+    parts = {name: {folder.name for folder in subfolders(root / name, key)} for name in classes}
+    first = parts[min(parts)]
+    own = {file.parent for files in classes.values() for file in files}
+    if len(first) > 1 and all(found == first for found in parts.values()) and own.isdisjoint(root / n for n in classes):
+        raise UserError(
+            f"{key}: {root}: {listed(sorted(parts))} all hold the same directories ({listed(sorted(first))}), and no "
+            "files of their own; allowed: the classes themselves, or train/ and test/ that hold them"
+        )
+    seen: dict[str, str] = {}
+    for name in classes:
+        other = seen.setdefault(unicodedata.normalize("NFC", name).strip(), name)
+        if other != name:
+            raise UserError(
+                f"{key}: {root}: the classes {other!a} and {name!a} look the same (they differ in how a "
+                "letter is written, or by a space); allowed: one directory for each class"
+            )
 
 
 def subfolders(folder: Path, key: str) -> list[Path]:

@@ -3,6 +3,7 @@
     load(settings, image_size, channels) -> Dataset    # all images, in the size and channels asked for
     class_names(settings) -> tuple[str, ...] | None    # as far as known without fetching
     train_counts(settings) -> list[int] | None         # training images of each class, likewise
+    watched(settings) -> list[Path]                    # the user's files that load reads; without it there are none
     shared_images(settings, other) -> str | None       # of two data sets of this kind; without it they are the same
 
 All raise UserError.
@@ -10,7 +11,17 @@ All raise UserError.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tailnas.foundation.extensions import Chosen
+
+
+def watched(source: Chosen) -> list[Path]:
+    """The user's own files that the data set is made of. Raises UserError."""
+    if not hasattr(source.module, "watched"):
+        return []
+    files: list[Path] = source.module.watched(source.settings)
+    return files
 
 
 def shared_images(target: Chosen, source: Chosen) -> str | None:

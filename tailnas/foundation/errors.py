@@ -1,26 +1,57 @@
-"""The one error that a user can cause, and how it shows a value."""
+"""The one error that a user can cause, how it shows a value, and what the system's own errors are in one line."""
 
 from __future__ import annotations
 
 import json
-import math
+from itertools import islice
 from typing import Any
+
+LONGEST = 80
 
 
 class UserError(Exception):
     """A mistake in parameters, data or files, told in one line.
 
     The message names the key or file, the value found there and what is allowed. Stages print it without a
-    traceback and exit with status 1.
+    traceback and exit with status 1. Control characters in it are written out.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(map(plain, message.split("\n"))))
+
+
+def one_line(error: BaseException) -> str | None:
+    """What to say of an error that the user or the system caused, with what is allowed; None of a bug."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        where, why = error.filename or "disk", error.strerror or " ".join(str(error).split())
+        return f"{where}: {why}; allowed: a readable file, a writable folder with space"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
+        return "runtime.device: out of GPU memory; allowed: a smaller batch_size, channels or cells"
+    no_memory = ("can't allocate memory", "not enough memory", "can't start new thread", "Cannot allocate memory")
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(t in str(error) for t in no_memory)):
+        return "memory: not enough; allowed: a smaller data.image_size, batch_size, channels or cells, or more memory"
+    return None
 
 
 def short(value: Any) -> str:
-    """`value` in at most 80 characters."""
+    """`value` in at most 80 characters, however much it holds."""
     try:
-        text = json.dumps(value, default=str)
-    except ValueError:
-        text = repr(value)
-    if isinstance(value, float) and not math.isfinite(value):
+        pieces = json.JSONEncoder(default=str).iterencode(value)  # lazily: aliases make small files endless
+        text = "".join(islice(pieces, LONGEST + 1))
+    except (ValueError, TypeError, RecursionError):
+        text = type(value).__name__
+    if isinstance(value, float):
         text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return _cut(text)
+
+
+def plain(text: str) -> str:
+    """`text` on one line, as it may go to a terminal: control characters written out, at most 2000 characters."""
+    written = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return _cut(written, 2000)
+
+
+def _cut(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -28,8 +29,10 @@ from typing import IO, Annotated, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tailnas.foundation.errors import UserError
+from tailnas.foundation.errors import UserError, one_line
 from tailnas.foundation.extensions import Chosen, OneOf
+from tailnas.foundation.pipeline import declarations
+from tailnas.foundation.recorded import require_recorded
 from tailnas.foundation.settings import Runtime, first_mistake
 from tailnas.foundation.yaml_file import read_yaml
 
@@ -52,21 +55,19 @@ def arguments(description: str | None, *names: str, inputs: tuple[str, ...] = ()
 
 
 def main(run: Callable[[], None]) -> None:
-    """Run a stage script; a user's mistake is one line on stderr and exit status 1."""
+    """Run a script; a user's mistake or the system's refusal is one line on stderr and exit status 1."""
     threading.excepthook = _thread_failed
     gc.freeze()  # collecting over the libraries' lasting objects took 3 % of a small network's search step
     try:
         run()
-    except UserError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(f"{error.filename or 'disk'}: {error.strerror or error}; allowed: a readable file, a writable folder")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interpreter that ends swallows it, with status 0
     except KeyboardInterrupt:
         sys.exit(130)
-    except RuntimeError as error:
-        if type(error).__name__ == "OutOfMemoryError":
-            sys.exit("runtime.device: out of GPU memory; allowed: a smaller batch_size, channels or cells")
-        raise
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        sys.exit(line)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
@@ -87,8 +88,7 @@ class Stage:
         self.args = args
         self.output: Path = args.output
         self._params = read_yaml(PARAMS)
-        document = read_yaml(Path("dvc.yaml"))["stages"][name]
-        self._declaration: dict[str, Any] = document.get("do", document)
+        self._declaration: dict[str, Any] = declarations()[name]
         self.runtime = self._checked("runtime", Runtime)
         self.run = self.output.parent.name if self.output.name == name else self.output.name
         self._started = time.monotonic()
@@ -179,6 +179,13 @@ class Stage:
 
     def dependencies(self) -> Iterator[Path]:
         """Files and folders that dvc.yaml lists: code as it stands there, the others below the inputs given here."""
+        for dependency in self._declaration["deps"]:
+            if dependency.startswith(("stages/", "tailnas/")):
+                yield Path(self._resolved(dependency))
+        yield from self.inputs()
+
+    def inputs(self) -> Iterator[Path]:
+        """What dvc.yaml lists of the outputs of other stages, below the inputs given here."""
         words = self._declaration["cmd"].split()
         inputs = {
             words[words.index(f"--{name.replace('_', '-')}") + 1]: value
@@ -186,8 +193,6 @@ class Stage:
             if isinstance(value, Path) and name != "output"
         }
         for dependency in self._declaration["deps"]:
-            if dependency.startswith(("stages/", "tailnas/")):
-                yield Path(self._resolved(dependency))
             for declared, given in inputs.items():
                 if dependency == declared or dependency.startswith(f"{declared}/"):
                     yield given / dependency.removeprefix(declared).removeprefix("/")
@@ -209,6 +214,8 @@ class Stage:
                 sys.exit(0)
         self._remove_leftovers()
         _ = self.key
+        if "DVC_STAGE" in os.environ:  # run by hand, a stage may read what nobody recorded
+            require_recorded(self.inputs())
         return self
 
     def __exit__(
@@ -237,6 +244,10 @@ class Stage:
             if self.output.exists():
                 shutil.rmtree(self.output)
             temporary.rename(self.output)
+        except OSError as error:
+            if error.filename is None:  # what is written says where, what is full does not
+                error.filename = str(self.output)
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._finish()

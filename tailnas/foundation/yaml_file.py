@@ -1,68 +1,69 @@
-"""YAML read safely, with the numbers and booleans that DVC reads."""
+"""YAML read safely, by the reader that DVC has: what a stage reads is what DVC resolved."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Hashable
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from tailnas.foundation.errors import UserError
+from tailnas.foundation.errors import UserError, plain
 
-
-class _SafeYaml12(yaml.SafeLoader):
-    """Safe YAML whose numbers and booleans read as DVC reads them (YAML 1.2), without duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.MarkedYAMLError(None, None, f"key {key!r} is not text", key_node.start_mark)
-            if key in seen:
-                raise yaml.MarkedYAMLError(None, None, f"key {key!r} stands here twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _resolvers() -> None:
-    replaced = {
-        "tag:yaml.org,2002:float",
-        "tag:yaml.org,2002:bool",
-        "tag:yaml.org,2002:int",
-        "tag:yaml.org,2002:timestamp",
-    }
-    _SafeYaml12.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in replaced]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    number = r"[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.[0-9]+(?:[eE][-+]?[0-9]+)?"
-    _SafeYaml12.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(rf"^(?:{number}|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN))$"),
-        list("-+0123456789."),
-    )
-    _SafeYaml12.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
-    _SafeYaml12.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))  # 010 is ten
-    _SafeYaml12.add_implicit_resolver(
-        "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-    )
-
-
-_resolvers()
+_PLAIN = (str, bool, int, float, type(None))
 
 
 def read_yaml(path: Path) -> Any:
-    """The document in `path`. Raises UserError where it cannot be read or is no YAML."""
+    """The document in `path`: sections, lists, text, numbers, true, false and null.
+
+    Raises UserError where it cannot be read, is no YAML, or holds anything else.
+    """
     try:
-        return _SafeYaml12(path.read_text(encoding="utf-8")).get_single_data()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{path}:{where}: {error.problem}; allowed: YAML as in presets/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}; allowed: YAML text in UTF-8") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); allowed: a YAML file as in presets/") from None
+        with warnings.catch_warnings(action="ignore"):  # of anchors that are used twice
+            document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        _require_plain(document, "", frozenset(), set())
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        problem = str(error.problem or error.context).splitlines()[0]
+        raise UserError(f"{path}:{where} {plain(problem)}; allowed: YAML as in presets/") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {plain(str(error).splitlines()[0])}; allowed: YAML text in UTF-8") from None
+    except _Unplain as error:
+        raise UserError(f"{path}: {error}; allowed: YAML as in presets/") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); allowed: a YAML file as in presets/") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply; allowed: a YAML file as in presets/") from None
+    except Exception as error:  # tags on values that they do not fit raise nearly anything
+        reason = plain(" ".join(f"{type(error).__name__}: {error}".split()))
+        raise UserError(f"{path}: cannot be read ({reason}); allowed: a YAML file as in presets/") from None
+    return document
+
+
+class _Unplain(Exception):
+    """Something that YAML can hold and params.yaml cannot; the message names its key."""
+
+
+def _require_plain(value: Any, key: str, above: frozenset[int], done: set[int]) -> None:
+    """done: sections and lists that were looked at already, since an alias stands for the same one many times."""
+    where = f"{plain(key)}: " if key else ""
+    if type(value) in _PLAIN or id(value) in done:
+        return
+    if id(value) in above:
+        raise _Unplain(f"{where}holds itself")
+    entries: Iterable[tuple[str | int, Any]]
+    if type(value) is dict:
+        for name in value:
+            if not isinstance(name, str):
+                raise _Unplain(f"{where}key {plain(repr(name))} is not text")
+        entries = value.items()
+    elif type(value) is list:
+        entries = enumerate(value)
+    else:
+        raise _Unplain(f"{where}{plain(str(value))} is of the type {type(value).__name__} (text needs quotes)")
+    for name, one in entries:
+        _require_plain(one, f"{key}.{name}" if key else str(name), above | {id(value)}, done)
+    done.add(id(value))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tailnas.batches.augmentation import Augmentation
-from tailnas.batches.batches import Batches
+from tailnas.batches.batches import Batches, sequential_batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.foundation.seeding import seed_for, torch_generator
 from tailnas.genotype.genotype import Genotype
@@ -27,7 +27,7 @@ from tailnas.space.frozen import FrozenCell
 from tailnas.space.network import Network
 from tailnas.space.supernet import seeded_initialisation
 from tailnas.training.checkpoint import Row
-from tailnas.training.loop import Loop
+from tailnas.training.loop import Loop, require_finite
 from tailnas.training.supervised import GeneratorState, TrainingBatches, fit
 
 BRANCHES: dict[str, type[OneBranch] | type[TwoBranches] | type[MixtureViews]] = {
@@ -105,6 +105,11 @@ def retrain(
     network.classifier = family.trained_classifier(network.classifier)
     network.normalisation, network.image_size = (normalisation.mean, normalisation.std), data.images.shape[-1]
     network.class_counts = tuple(counts.tolist())
+    with torch.no_grad():
+        images, _ = next(sequential_batches(data, settings.training.batch_size, normalisation))
+        largest = float(network.eval()(images).abs().max())
+    at_fault = f", or another scale in retrain.loss ({settings.loss.name})"
+    require_finite(loop.section, largest, network, or_else=at_fault)
     return network, history
 
 

@@ -21,13 +21,24 @@ WIDEST = 4096
 
 
 def halved(channels: int, stages: int) -> tuple[int, ...]:
-    """Channels of each stage from those of the last: half as many before each reduction, rounded, at least 1."""
-    return tuple(max(1, (2 * channels + 2**stage) // 2 ** (stage + 1)) for stage in reversed(range(stages)))
+    """Channels of each stage from those of the last: half as many before each reduction, rounded.
+
+    At least 1, and 2 after a reduction, which halves them between its two paths.
+    """
+    least = [1, *[2] * (stages - 1)]
+    halves = [(2 * channels + 2**stage) // 2 ** (stage + 1) for stage in reversed(range(stages))]
+    return tuple(map(max, least, halves))
 
 
 def parameter_count(network: nn.Module) -> int:
     """Trainable numbers of `network`."""
     return sum(weight.numel() for weight in network.parameters())
+
+
+def smallest_size(build: Callable[[int | Sequence[int]], Network]) -> int:
+    """Parameters of the narrowest network that `build` makes."""
+    with torch.device("meta"):
+        return parameter_count(build(halved(1, len(build(1).reductions) + 1)))
 
 
 def fitted_channels(build: Callable[[int | Sequence[int]], Network], parameters: int) -> tuple[int, ...]:

@@ -87,7 +87,9 @@ def bilevel_search(
             source.sampler.set_epoch(epoch, epochs)
         objective.network.train()
         row |= mean_losses(runner.epoch(steps, step_done))
-        require_finite("search", float(row["loss"]) + float(row["architecture_loss"]))
+        losses = float(row["loss"]) + float(row["architecture_loss"])
+        at_fault = ", or search.bilevel.architecture_learning_rate"
+        require_finite(task.loop.section, losses, objective.network, or_else=at_fault)
         record.append(relaxation.recorded(bilevel.alphas))
         row["balanced_accuracy"] = architecture_accuracy(task, objective, bilevel.alphas)
         if watched:

@@ -1,6 +1,7 @@
 """Images of the user's own: `path`/<class>/*, or `path`/train/<class>/* and `path`/test/<class>/*.
 
-Classes are sorted by name. Where there are both train/ and test/, other folders beside them are not looked at.
+Training/ and TEST/ will do as well. Classes are sorted by name. Where there are both train/ and test/, other folders
+beside them are not looked at.
 """
 
 from __future__ import annotations
@@ -39,9 +40,19 @@ class Settings(DataSet):
 
 def shared_images(settings: Settings, other: Settings) -> str | None:
     """The key and value by which `settings` and `other` are the same images: one folder holds the other."""
-    own, theirs = (Path(data.path).expanduser().resolve() for data in (settings, other))
+    own, theirs = (data.own_folders()["path"].resolve() for data in (settings, other))
     shared = own.is_relative_to(theirs) or theirs.is_relative_to(own)
     return f"path: {settings.path!r} holds the same images" if shared else None
+
+
+def watched(settings: Settings) -> list[Path]:
+    """Every file that is taken for an image. Raises UserError as `train_counts` does."""
+    listing = _listing(settings)
+    return [path for part in (listing.train, listing.test or {}) for files in part.values() for path in files]
+
+
+PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+"""Directories, in any case, that hold classes."""
 
 
 class _Listing(NamedTuple):
@@ -107,7 +118,7 @@ def _require_once(
 
 def _listing(settings: Settings) -> _Listing:
     key = f"data: {settings.name}: path"
-    root = Path(settings.path).expanduser()
+    root = settings.own_folders()["path"]
     layout = _train_and_test(root, key)
     if layout is None:
         train, test = class_files(root, key), None
@@ -125,14 +136,21 @@ def _listing(settings: Settings) -> _Listing:
 def _train_and_test(root: Path, key: str) -> tuple[Path, Path] | None:
     if not root.is_dir():
         return None
-    parts = {folder.name: folder for folder in subfolders(root, key) if folder.name in ("train", "test")}
-    holding = {name for name, folder in parts.items() if subfolders(folder, key)}
+    parts = [(PARTS[folder.name.casefold()], folder) for folder in subfolders(root, key) if _is_part(folder, key)]
+    holding = dict(parts)
+    if len(holding) < len(parts):
+        found = [folder.name for _, folder in parts]
+        raise UserError(f"{key}: {root}: {listed(found)}; allowed: one for training and one for test")
     if not holding:
         return None  # they are classes, if they are there at all
-    if holding != {"train", "test"}:
+    if holding.keys() != {"train", "test"}:
         (name,) = holding
         raise UserError(f"{key}: {root}: {name}/ holds class directories; allowed: both train/ and test/, or neither")
-    return parts["train"], parts["test"]
+    return holding["train"], holding["test"]
+
+
+def _is_part(folder: Path, key: str) -> bool:
+    return folder.name.casefold() in PARTS and bool(subfolders(folder, key))
 
 
 def _require_enough(classes: dict[str, list[Path]], settings: Settings, least: int, purpose: str) -> None:

@@ -3,17 +3,18 @@
 """
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from tailnas.foundation.errors import UserError
+from tailnas.foundation.settings import Count, Positive, Section, Share, first_mistake
 from tailnas.genotype.genotype import Edges, Genotype
 from tailnas.genotype.pretrained import Pretrained
 from tailnas.genotype.primitives import NODES
@@ -22,7 +23,7 @@ from tailnas.space.network_cell import NetworkCell
 from tailnas.space.operations import FactorizedReduce, ReLUConvBN, fast_layout, make_operation
 from tailnas.space.resnet import REDUCTIONS, ResidualBlock, resnet_blocks, resnet_stem
 from tailnas.space.supernet import CELL_MULTIPLIER, STEM_MULTIPLIER, default_reductions, pooled
-from tailnas.space.weights import load_state, read_weights, save_weights
+from tailnas.space.weights import load_state, read_weights, require_state, save_weights
 
 AUXILIARY_MAP = 8
 
@@ -326,50 +327,73 @@ def save_model(path: Path, network: Network) -> None:
     save_weights(path, state, config)
 
 
+class _Description(Section):
+    """What a model file says of its network."""
+
+    kind: Literal["network"]
+    genotype: dict[str, Any]
+    channels: Annotated[tuple[Annotated[int, Field(ge=1, le=2**20)], ...], Field(max_length=64)]
+    cells: Annotated[int, Field(ge=1, le=1000)]
+    reductions: Annotated[tuple[Annotated[int, Field(ge=0, lt=1000)], ...], Field(max_length=63)]
+    in_channels: Annotated[int, Field(ge=1, le=1024)]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    mean: tuple[Share, ...]
+    std: tuple[Annotated[float, Field(ge=1e-6, le=1)], ...]
+    image_size: Count | None
+    class_counts: tuple[Count, ...] | None
+    branches: Literal[1, 2] = 1
+    feature_norm: Positive | None = None
+
+    def network(self) -> Network:
+        """The network as it is described, with weights at random. Raises ValueError."""
+        return Network(
+            Genotype.from_dict(self.genotype),
+            self.channels,
+            self.cells,
+            len(self.classes),
+            in_channels=self.in_channels,
+            reductions=self.reductions,
+            branches=self.branches,
+        )
+
+
 def load_model(path: Path | str, classes: Sequence[str] | None = None) -> Network:
     """The network that save_model wrote, in eval mode on the CPU, ready for `predict`.
 
-    classes: those of the data that it is meant for, if that matters. Raises UserError naming the file.
+    classes: those of the data that it is meant for, if that matters. Nothing larger than the file is made before its
+    description and its tensors fit each other. Raises UserError naming the file.
     """
     path = Path(path)
     state, config = read_weights(path, kind="network")
     try:
-        network = Network(
-            Genotype.from_dict(config["genotype"]),
-            config["channels"],
-            config["cells"],
-            len(config["classes"]),
-            in_channels=config["in_channels"],
-            reductions=config["reductions"],
-            branches=config.get("branches", 1),
-        )
-        mean, std = tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
-        if len(mean) != network.in_channels or len(std) != network.in_channels:
-            raise UserError(f"{path}: mean, std: {len(mean)}, {len(std)} values; allowed: {network.in_channels} each")
-        if not all(map(math.isfinite, mean)) or not all(0 < value < math.inf for value in std):
-            raise UserError(f"{path}: mean, std: {list(mean)}, {list(std)}; allowed: finite numbers, std above 0")
-        if classes is not None and list(classes) != config["classes"]:
-            raise UserError(f"{path}: {len(config['classes'])} other classes; allowed: the {len(classes)} of the data")
-        size, counts = config["image_size"], config["class_counts"]
-        if size is not None and (type(size) is not int or size < 1):
-            raise UserError(f"{path}: image_size: {size!r}; allowed: pixels of a side, or null")
-        if counts is not None and (
-            len(counts) != network.num_classes or not all(type(n) is int and n > 0 for n in counts)
-        ):
-            raise UserError(
-                f"{path}: class_counts: {counts!r}; allowed: {network.num_classes} numbers above 0, or null"
-            )
-        if "feature_norm" in config:
-            network.feature_norm = float(config["feature_norm"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        described = _Description.model_validate_json(json.dumps(config))
+        if described.cells > len(state):
+            raise ValueError(f"cells: {described.cells}; allowed: as many as there are tensors ({len(state)})")
+        with torch.device("meta"):
+            require_state(described.network(), state, path)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_mistake(error)}; allowed: what the retrain stage writes") from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
         raise UserError(f"{path}: unusable description ({reason}); allowed: what the retrain stage writes") from None
-    load_state(network, state, path)
+    mean, std = described.mean, described.std
+    if len(mean) != described.in_channels or len(std) != described.in_channels:
+        raise UserError(f"{path}: mean, std: {len(mean)}, {len(std)} values; allowed: {described.in_channels} each")
+    if described.class_counts is not None and len(described.class_counts) != len(described.classes):
+        raise UserError(
+            f"{path}: class_counts: {len(described.class_counts)} numbers; allowed: {len(described.classes)}, or null"
+        )
+    if classes is not None and tuple(classes) != described.classes:
+        raise UserError(f"{path}: {len(described.classes)} other classes; allowed: the {len(classes)} of the data")
     for key, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise UserError(f"{path}: the tensor {key} holds NaN or infinity; allowed: finite numbers")
-    network.classes = tuple(map(str, config["classes"]))
+        if key.endswith("running_var") and (tensor < 0).any():
+            raise UserError(f"{path}: the tensor {key} holds a variance below 0; allowed: from 0")
+    network = described.network()
+    load_state(network, state, path)
+    network.feature_norm = described.feature_norm
+    network.classes = described.classes
     network.normalisation = (mean, std)
-    network.image_size = size
-    network.class_counts = None if counts is None else tuple(counts)
+    network.image_size, network.class_counts = described.image_size, described.class_counts
     return network.eval()

@@ -5,7 +5,6 @@ is.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from tailnas.foundation.errors import UserError
+from tailnas.foundation.whole_file import write_whole
 
 METADATA_KEY = "tailnas"
 
@@ -24,12 +24,7 @@ def save_weights(path: Path | str, state: Mapping[str, Tensor], config: Mapping[
     path = Path(path)
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     content = save(tensors, metadata={METADATA_KEY: json.dumps(dict(config), sort_keys=True)})
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_bytes(content)  # save_file would ignore the umask, and a full disk would be no OSError
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, content)  # save_file would ignore the umask, and a full disk would be no OSError
 
 
 def read_weights(path: Path | str, kind: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -45,10 +40,10 @@ def read_weights(path: Path | str, kind: str | None = None) -> tuple[dict[str, T
         state = load(content)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: unreadable ({error}); allowed: a safetensors file as a stage writes it") from None
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     try:
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         config = json.loads(header["__metadata__"][METADATA_KEY])
-    except (KeyError, json.JSONDecodeError):
+    except (KeyError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict) or "kind" not in config:
         raise UserError(
@@ -60,8 +55,14 @@ def read_weights(path: Path | str, kind: str | None = None) -> tuple[dict[str, T
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:
-    """Load `state`, read from `path`, into `module`: the same names and shapes, or UserError naming the first that
-    differs.
+    """Load `state`, read from `path`, into `module`. Raises UserError as `require_state` does."""
+    require_state(module, state, path)
+    module.load_state_dict(dict(state))
+
+
+def require_state(module: nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:
+    """Raises UserError naming the first tensor of `state`, read from `path`, that has no place in `module`, the first
+    that is missing, or the first of another shape or another kind of numbers.
     """
     own = module.state_dict()
     if differing := sorted(own.keys() ^ state.keys()):
@@ -74,4 +75,5 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], path: Path | str)
             raise UserError(
                 f"{path}: the tensor {key} has shape {tuple(value.shape)}; allowed: {tuple(own[key].shape)}"
             )
-    module.load_state_dict(dict(state))
+        if own[key].is_floating_point() != value.is_floating_point() or value.is_complex():
+            raise UserError(f"{path}: the tensor {key} is {value.dtype}; allowed: {own[key].dtype}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import random
 from collections.abc import Mapping
 from copy import deepcopy
@@ -12,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+
+from tailnas.foundation.whole_file import read_sealed, write_sealed
 
 
 class Stateful(Protocol):
@@ -45,30 +46,20 @@ class Checkpoint:
         }
         content = io.BytesIO()  # torch.save turns a full disk into a RuntimeError
         torch.save(state, content)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(content.getbuffer())
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self.path)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_sealed(self.path, content.getbuffer())
 
     def load(self) -> list[Row]:
         """Restore all parts and return the history; an empty one where there is no checkpoint.
 
-        A file that cannot be read or holds something else (a disk error; never a kill) counts as none: the parts stay
-        as they are and the run starts at its beginning.
+        A file that is not what was written, in a single bit (a disk error; never a kill), counts as none: the parts
+        stay as they are and the run starts at its beginning.
         """
         if not self.path.exists():
             return []
         before = deepcopy({name: part.state_dict() for name, part in self.parts.items()})
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            content = io.BytesIO(read_sealed(self.path))  # torch checks no checksum
+            state = torch.load(content, map_location="cpu", weights_only=True)
             history: list[Row] = list(state["history"])
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor, nn
+
 from tailnas.foundation.errors import UserError
 from tailnas.training.checkpoint import Checkpoint, Row, Stateful
 from tailnas.training.progress import Progress
@@ -21,17 +24,24 @@ RunEpoch = Callable[[int, Callable[[], None]], Row]
 class Loop:
     """Runs epochs, and goes on after the last checkpointed one if an earlier process was interrupted.
 
-    title: for the progress display. checkpoint: the file; it outlives the loop, and the stage removes it once its
-    outputs are written. events: folder for TensorBoard.
+    title: for the progress display; its first word is the section of params.yaml that holds its settings.
+    checkpoint: the file; it outlives the loop, and the stage removes it once its outputs are written. events: folder
+    for TensorBoard.
     """
 
     def __init__(self, title: str, checkpoint: Path, events: Path, progress: str) -> None:
         self.title, self.checkpoint, self.events, self.progress = title, checkpoint, events, progress
+        self.section = f"{title.split()[0]}.training"
 
-    def part(self, name: str) -> Loop:
-        """A loop of its own for one of several phases of the same work, with a checkpoint and events of its own."""
+    def part(self, name: str, section: str | None = None) -> Loop:
+        """A loop of its own for one of several phases of the same work, with a checkpoint and events of its own.
+
+        section: where its learning rate stands, if that is another.
+        """
         file = self.checkpoint.with_name(f"{self.checkpoint.stem}-{name}{self.checkpoint.suffix}")
-        return Loop(f"{self.title} {name}", file, self.events / name, self.progress)
+        part = Loop(f"{self.title} {name}", file, self.events / name, self.progress)
+        part.section = section or self.section
+        return part
 
     def run(
         self,
@@ -108,9 +118,19 @@ def _event_writer(folder: Path, epochs_done: int) -> SummaryWriter:
     return SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None)
 
 
-def require_finite(section: str, loss: float) -> None:
-    """Raises UserError where training has diverged."""
-    if not math.isfinite(loss):
-        raise UserError(
-            f"{section}.training.learning_rate: the loss became {loss}; allowed: a rate at which it stays finite"
-        )
+def require_finite(section: str, loss: float, network: nn.Module | None = None, *, or_else: str = "") -> None:
+    """Raises UserError where training has diverged: by its loss, or by a weight or statistic of `network`.
+
+    section: where its learning rate stands. or_else: further keys that can be at fault.
+    """
+    if math.isfinite(loss) and (network is None or all(map(_is_finite, network.state_dict().values()))):
+        return
+    became = "a weight became infinite or nan" if math.isfinite(loss) else f"the loss became {loss}"
+    raise UserError(
+        f"{section}.learning_rate: {became}; allowed: a rate at which training stays finite (or a smaller "
+        f"weight_decay or momentum{or_else}, or a gradient_clip)"
+    )
+
+
+def _is_finite(values: Tensor) -> bool:
+    return bool(torch.isfinite(values).all())

@@ -93,7 +93,7 @@ def fit(
             "loss": float(torch.stack(losses).double().mean()),
             "accuracy": float(torch.stack(hits).mean()),
         }
-        require_finite(loop.title.split()[0], float(row["loss"]))
+        require_finite(loop.section, float(row["loss"]), network)
         return {**row, **measure()}
 
     state: dict[str, Any] = {"network": network, "optimiser": optimiser, "batches": batches, **(parts or {})}

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 from tailnas.fetch.source import shared_images
 from tailnas.foundation.errors import short
 from tailnas.foundation.settings import NATURAL
+from tailnas.genotype.genotype import HAND_MADE, Genotype
+from tailnas.genotype.primitives import NODES
 from tailnas.imbalance.settings import ConstantRatio
 from tailnas.retrain.loss import Loss, loss_class
+from tailnas.retrain.retraining import network_builder
 from tailnas.retrain.reweighting import deferred
 from tailnas.retrain.settings import Retrain, SingleBranch
+from tailnas.retrain.width import TOLERANCE, smallest_size
 from tailnas.search.method import mistakes_of, starting_paths
 from tailnas.training.settings import Cosine
 
@@ -155,6 +159,7 @@ def _retrain(params: Params) -> Iterator[str]:
             f"retrain.reweighting.when: 'deferred' with retrain.training.epochs {epochs}, where it never begins; "
             "allowed: from 5 epochs"
         )
+    yield from _too_few_parameters(params)
     if retrain.augmentation.cutout > size:
         yield f"retrain.augmentation.cutout: {retrain.augmentation.cutout}; allowed: at most data.image_size ({size})"
     if retrain.network.auxiliary_weight > 0 and size != 32:
@@ -162,6 +167,29 @@ def _retrain(params: Params) -> Iterator[str]:
             f"retrain.network.auxiliary_weight: {retrain.network.auxiliary_weight} with data.image_size {size}; "
             "allowed: 0, since the auxiliary head needs 32 (a map of 8x8)"
         )
+
+
+def _too_few_parameters(params: Params) -> Iterator[str]:
+    """A budget below that of any network of this depth, whatever a search finds: pooling has no parameters."""
+    retrain = params.retrain
+    if retrain.network.parameters is None:
+        return
+    cell = (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * NODES
+    for method in params.study.methods:
+        genotype = Genotype(network=method) if method in HAND_MADE else Genotype(cell, cell)
+        least = _least(retrain, genotype, params.data.channels)
+        if retrain.network.parameters * (1 + TOLERANCE) < least:
+            yield (
+                f"retrain.network.parameters: {retrain.network.parameters} with retrain.network.cells "
+                f"{retrain.network.cells} and study.methods entry {method!r}; allowed: at least {least}"
+            )
+            return
+
+
+def _least(retrain: Retrain, genotype: Genotype, channels: int) -> int:
+    """Parameters of the narrowest network of `genotype` for two classes."""
+    build = network_builder(retrain, genotype, 2, channels)
+    return smallest_size(lambda width: build(width, False))
 
 
 def _corrections(retrain: Retrain) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tailnas.foundation.errors import short
+from tailnas.foundation.errors import plain, short
 
 Node = dict[str, Any]
 """A node of the JSON schema."""
@@ -61,7 +61,7 @@ def _locate(schema: Node, document: Any, location: tuple[int | str, ...]) -> tup
             child = node.get("items", {}) if isinstance(part, int) else node["properties"].get(part, {})
             parent, node = node, resolve(child, schema)
             value = value.get(part) if isinstance(value, dict) else None
-    return ".".join(key), node, parent
+    return plain(".".join(key)), node, parent
 
 
 def _branch(node: Node, schema: Node, value: Any) -> tuple[Node, str | None]:

@@ -116,8 +116,8 @@ class Project:
         return self.dvc("repro") if name == "dvc" else self.snakemake()
 
     def is_clean(self) -> bool:
-        """Whether DVC finds nothing to do."""
-        return json.loads(self.dvc("status", "--json")) == {}
+        """Whether DVC finds nothing to do but to look at the parameters, the user's images and the packages."""
+        return json.loads(self.dvc("status", "--json")) == {"validate": ["always changed"]}
 
     def planned(self) -> set[str]:
         """Stages that Snakemake would run now."""

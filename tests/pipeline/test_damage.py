@@ -344,7 +344,7 @@ DAMAGE = {
     "a network of other channels": (
         "adapt",
         MODEL,
-        lambda r: weights(r, MODEL, lambda s, c: c.update(channels=5)),
+        lambda r: weights(r, MODEL, lambda s, c: c.update(channels=[5, 10, 20])),
         "shape",
     ),
     "a network of text channels": (

@@ -346,3 +346,31 @@ def test_half_a_layout(tmp_path) -> None:
     fill(tmp_path / "test", {"b": 1})
     fill(tmp_path / "train", {"c": 1})
     told(settings(tmp_path), "test_per_class: 2 needs 2 images of each class (in test/), but 'b' has 1")
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("TRAINING", "testing"), ("training", "test")])
+def test_other_spellings_of_train_and_test(tmp_path, names) -> None:
+    for name, first in zip(names, (0, 100), strict=True):
+        fill(tmp_path / name, {"a": 4, "b": 4}, first=first)
+    assert folder.class_names(settings(tmp_path)) == ("a", "b")
+    assert set(levels(folder.load(settings(tmp_path), 16, 1).test_images)) <= set(range(100, 108))
+
+
+def test_parts_of_the_data_are_no_classes(tmp_path) -> None:
+    for name in ("fold 1", "fold 2"):
+        fill(tmp_path / name, {"a": 4, "b": 4})
+    told(settings(tmp_path), "'fold 1', 'fold 2' all hold the same directories ('a', 'b'), and no files of their own")
+    fill(tmp_path, {"fold 1": 1})
+    assert folder.class_names(settings(tmp_path)) == ("fold 1", "fold 2")
+
+
+def test_train_twice(tmp_path) -> None:
+    for name in ("Train", "training", "test"):
+        fill(tmp_path / name, {"a": 4, "b": 4})
+    told(settings(tmp_path), "'Train', 'test', 'training'; allowed: one for training and one for test")
+
+
+@pytest.mark.parametrize(("one", "other"), [("\u00fc", "u\u0308"), ("crow", "crow ")])
+def test_classes_that_look_the_same(tmp_path, one, other) -> None:
+    fill(tmp_path, {one: 4, other: 4, "c": 4})
+    told(settings(tmp_path), f"{min(one, other)!a} and {max(one, other)!a} look the same")

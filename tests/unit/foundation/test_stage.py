@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from tailnas.fetch.settings import SOURCE
@@ -321,6 +323,8 @@ def test_a_second_process_does_the_work_of_one_that_was_killed():
 
 def raising(error):
     def run():
+        if callable(error):
+            error(2**50)  # numbers
         raise error
 
     return run
@@ -332,6 +336,9 @@ def raising(error):
         (UserError("adapt.epochs: 0; allowed: 1"), "adapt.epochs: 0; allowed: 1"),
         (OSError(28, "No space left on device", "results/x"), "results/x: No space left on device; allowed: "),
         (OSError(28, "No space left on device"), "disk: No space left on device; allowed: "),
+        (MemoryError(), "memory: not enough; allowed: "),
+        (np.empty, "memory: not enough; allowed: "),
+        (torch.empty, "memory: not enough; allowed: "),
         (PermissionError(13, "Permission denied", "results"), "results: Permission denied; allowed: "),
     ],
 )

@@ -5,7 +5,7 @@ import torch
 
 from tailnas.foundation.errors import UserError
 from tailnas.genotype.genotype import DARTS_V1, DARTS_V2, Genotype
-from tailnas.retrain.width import fitted_channels, halved, parameter_count
+from tailnas.retrain.width import fitted_channels, halved, parameter_count, smallest_size
 from tailnas.space.network import Network, doubled
 from tailnas.space.random_genotype import random_genotype
 
@@ -17,7 +17,7 @@ def builder(genotype):
 def test_channels_of_stages():
     assert doubled(3, 3) == (3, 6, 12) and doubled(5, 1) == (5,)
     assert halved(48, 3) == (12, 24, 48) and halved(49, 3) == (12, 25, 49) and halved(50, 3) == (13, 25, 50)
-    assert halved(1, 3) == (1, 1, 1) and halved(7, 1) == (7,)
+    assert halved(1, 3) == (1, 2, 2) and halved(7, 1) == (7,)
 
 
 def test_published_size():
@@ -44,6 +44,15 @@ def test_two_genotypes_lie_within_a_tenth_of_each_other(seed):
         build = builder(genotype)
         sizes.append(parameter_count(build(fitted_channels(build, 66_000))))
     assert max(sizes) <= 1.1 * min(sizes)
+
+
+@pytest.mark.parametrize("primitive", ["max_pool_3x3", "skip_connect", "sep_conv_3x3"])
+def test_the_narrowest_network_can_be_trained(primitive):
+    cell = ((primitive, 0), (primitive, 1)) * 4
+    build = builder(Genotype(cell, cell))
+    network = build(fitted_channels(build, smallest_size(build)))
+    assert parameter_count(network) == smallest_size(build)
+    network(torch.randn(4, 1, 16, 16)).sum().backward()
 
 
 @pytest.mark.parametrize("parameters", [1_000, 10**9])

@@ -1,9 +1,12 @@
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from tailnas.foundation.errors import UserError
@@ -182,15 +185,37 @@ class TestModelFile:
         assert "classifier.bias has shape (3,); allowed: (10,)" in error()
         save_weights(path, state | {"classifier.bias": torch.full((10,), torch.nan)}, config)
         assert "classifier.bias holds NaN or infinity" in error()
-        for change in ({"genotype": 3}, {"channels": "4"}, {"std": None}, {"classes": 10}, {"channels": [4, 8]}):
+        for key, value in (
+            *[("genotype", 3), ("channels", "4"), ("std", None), ("classes", 10), ("classes", "abcdefghij")],
+            *[("std", [0.0]), ("std", [float("nan")]), ("mean", [1e308]), ("mean", [True]), ("feature_norm", "nan")],
+            *[("feature_norm", float("nan")), ("feature_norm", -1.0), ("cells", 10_000), ("cells", 3.0)],
+            *[("branches", 3), ("in_channels", 2**40), ("reductions", [-1]), ("more", 1)],
+        ):
+            save_weights(path, state, config | {key: value})
+            assert f"{path}: {key}" in error()
+        for change in ({"channels": [4, 8]}, {"cells": 999}):
             save_weights(path, state, config | change)
             assert "unusable description" in error()
+        save_weights(path, state | {"stem.1.running_var": torch.full_like(state["stem.1.running_var"], -1)}, config)
+        assert "stem.1.running_var holds a variance below 0" in error()
+        save_weights(path, state | {"classifier.bias": torch.zeros(10, dtype=torch.int64)}, config)
+        assert "classifier.bias is torch.int64; allowed: torch.float32" in error()
         save_weights(path, state, config | {"mean": [0.0, 0.0]})
         assert "mean, std: 2, 1 values; allowed: 1 each" in error()
-        save_weights(path, state, config | {"std": [0.0]})
-        assert "mean, std: [0.25], [0.0]; allowed: finite numbers, std above 0" in error()
         save_weights(path, state, {key: value for key, value in config.items() if key != "cells"})
-        assert "'cells' is missing" in error()
+        assert "cells: missing" in error()
+        deep = json.dumps(config)[:-1] + ', "deep": ' + "[" * 100_000 + "]" * 100_000 + "}"
+        path.write_bytes(save(state, metadata={"tailnas": deep}))
+        assert "metadata" in error()
+
+    @pytest.mark.parametrize("change", [{"channels": [4000, 8000, 16000]}, {"cells": 150, "reductions": [50, 100]}])
+    def test_a_small_file_makes_nothing_large(self, tmp_path: Path, change: dict[str, Any]) -> None:
+        path, _ = self.write(tmp_path)
+        state, config = read_weights(path)
+        save_weights(path, state, config | change)
+        with torch.profiler.profile(profile_memory=True) as profile, pytest.raises(UserError):
+            load_model(path)
+        assert max(event.self_cpu_memory_usage for event in profile.events()) < 2**20
 
     def test_classes_of_other_data_are_named(self, tmp_path: Path) -> None:
         path, _ = self.write(tmp_path)

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, and nothing forgotten."""
 
+import io
 import random
 import resource
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tailnas.foundation.whole_file import write_sealed
 from tailnas.training.checkpoint import Checkpoint
 from tailnas.training.supervised import GeneratorState
 
@@ -118,15 +120,33 @@ def test_an_unreadable_checkpoint_starts_at_the_beginning(tmp_path, capsys, kind
     assert str(path) in capsys.readouterr().out
 
 
+def test_no_flipped_bit_is_used(tmp_path):
+    path = tmp_path / "a.pt"
+    Checkpoint(path, trained(2)).save([{"epoch": 1}])
+    sound, draws = path.read_bytes(), random.Random(0)
+    for position in [0, 8 * len(sound) - 1, *(draws.randrange(8 * len(sound)) for _ in range(400))]:
+        damaged = bytearray(sound)
+        damaged[position // 8] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        assert Checkpoint(path, {}).load() == [], position
+
+
 def foreign_states():
     other = {"network": torch.nn.Linear(9, 9), "generator": GeneratorState(torch.Generator())}
     return {
         "another network": lambda path: Checkpoint(path, {**trained(1), **other}).save([{"epoch": 1}]),
         "a part is missing": lambda path: Checkpoint(path, {"sgd": trained(1)["sgd"]}).save([{"epoch": 1}]),
-        "some other file": lambda path: torch.save({"weights": torch.ones(2)}, path),
-        "a list": lambda path: torch.save([1, 2], path),
-        "an object": lambda path: torch.save(Numbers({}), path),
+        "some other file": lambda path: sealed({"weights": torch.ones(2)}, path),
+        "a list": lambda path: sealed([1, 2], path),
+        "an object": lambda path: sealed(Numbers({}), path),
+        "no seal": lambda path: torch.save({"history": [{"epoch": 1}]}, path),
     }
+
+
+def sealed(value, path):
+    content = io.BytesIO()
+    torch.save(value, content)
+    write_sealed(path, content.getvalue())
 
 
 @pytest.mark.parametrize("kind", foreign_states())
@@ -143,7 +163,7 @@ def test_nothing_is_unpickled(tmp_path):
         def __reduce__(self):
             return (pytest.fail, ("unpickled",))
 
-    torch.save({"history": [], "parts": {}, "generators": Bomb()}, tmp_path / "a.pt")
+    sealed({"history": [{"epoch": 1}], "parts": {}, "generators": Bomb()}, tmp_path / "a.pt")
     assert Checkpoint(tmp_path / "a.pt", {}).load() == []
 
 

@@ -15,7 +15,7 @@ from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.foundation.errors import UserError
 from tailnas.imbalance.samplers import SAMPLERS, make_sampler
 from tailnas.training.history import write_history
-from tailnas.training.loop import Loop
+from tailnas.training.loop import Loop, require_finite
 from tailnas.training.settings import Training, WarmUp
 from tailnas.training.supervised import GeneratorState, fit
 
@@ -192,6 +192,22 @@ def test_momentum_and_weight_decay_by_hand(nesterov, tmp_path):
                 weight -= rate * (gradient + 0.9 * velocity if nesterov else velocity)
         expected.append(weight)
     assert [network.weight.item(), network.bias.item()] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["0.weight", "1.running_mean"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_or_statistic_that_is_not_finite_is_a_divergence(name, value):
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    require_finite("retrain.training", 1.0, network)
+    network.state_dict()[name][0] = value
+    with pytest.raises(UserError, match=r"^retrain\.training\.learning_rate: a weight became .*; allowed: "):
+        require_finite("retrain.training", 1.0, network)
+
+
+def test_the_section_of_a_phase_is_named(tmp_path):
+    part = loop(tmp_path).part("single-path", "pretrain.single_path")
+    with pytest.raises(UserError, match=r"^pretrain\.single_path\.learning_rate: "):
+        run(part, gradient_clip=None, learning_rate=1e38, epochs=8)
 
 
 def test_history_files_keep_every_digit(tmp_path):

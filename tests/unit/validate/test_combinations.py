@@ -147,6 +147,11 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
             },
             "search.bbn.mixing.ratio: 0 never trains one of the branches; allowed: between 0 and 1",
         ),
+        (
+            {"retrain.network.channels": None, "retrain.network.parameters": 1000, "retrain.network.cells": 100},
+            "retrain.network.parameters: 1000 with retrain.network.cells 100 and study.methods entry 'darts'; "
+            "allowed: at least 3140",
+        ),
         ({"retrain.augmentation.cutout": 17}, "retrain.augmentation.cutout: 17; allowed: at most data.image_size (16)"),
         (
             {"retrain.network.auxiliary_weight": 0.4},
@@ -284,6 +289,10 @@ def test_source_and_target_that_share_none(load, source, target):
         ({"study.imbalance_factors": [10, 200]}, "study.imbalance_factors: 200 leaves class '[0-9]' with 1 image"),
         ({"split.n_max": 150}, "split.n_max: 150 asks for 150 images of class '[0-9]', which has 1[0-9][0-9] for"),
         ({"data.target": glyphs("b")}, "study.imbalance_factors: 30 leaves class '[A-Z0-9]' with 0 image"),
+        (
+            {"data.source": glyphs("a") | {"train_per_class": 100_000}, "data.image_size": 1024, "data.channels": 3},
+            r"params.yaml: data.source: 10,546.9 GiB of training images with data.image_size 1024",
+        ),
         ({"data.source": folder("a", "none")}, "data: a: path: none: no such folder"),
         ({"data.target": folder("b", "none")}, "data: b: path: none: no such folder"),
         ({"data.source": cifar("a", "cifar10") | {"root": "none"}}, "data: a: root: none: no such folder"),

@@ -1,0 +1,179 @@
+"""Do the unit tests notice wrong mathematics? `python -m tests.mutation [PART ...]` changes one thing at a time.
+
+Signs, operators, comparisons, exponents, numbers and conditions of each file below are changed, one per run of the
+tests that are about the file; what survives is printed, with the share that was noticed. A change that makes tests hang
+counts as noticed. Text, types, settings and what only leads to an error message are left alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import importlib.abc
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PARTS = {
+    **{
+        f"tailnas/losses/{name}.py": ["tests/unit/retrain/test_losses.py"]
+        for name in ("balanced_softmax", "cross_entropy", "focal", "ldam", "logit_adjustment")
+    },
+    "tailnas/retrain/reweighting.py": ["tests/unit/retrain/test_losses.py"],
+    "tailnas/imbalance/class_weights.py": ["tests/unit/imbalance/test_class_weights.py"],
+    "tailnas/imbalance/samplers.py": ["tests/unit/imbalance/test_samplers.py"],
+    "tailnas/imbalance/mixing.py": ["tests/unit/imbalance/test_mixing_ratio.py"],
+    "tailnas/imbalance/accuracy.py": ["tests/unit/imbalance/test_accuracy.py"],
+    "tailnas/training/learning_rate.py": ["tests/unit/training/test_supervised.py", "-k", "cosine"],
+    "tailnas/search/architecture_rates.py": ["tests/unit/search/test_architecture_rates.py"],
+    "tailnas/evaluate/metrics.py": ["tests/unit/evaluate/test_metrics.py"],
+    "tailnas/report/statistics.py": ["tests/unit/report/test_statistics.py"],
+    "tailnas/retrain/width.py": ["tests/unit/retrain/test_width.py", "-k", "stages or published or exact or narrowest"],
+    "tailnas/split/long_tail.py": ["tests/unit/split/test_splits.py"],
+    "tailnas/search/bilevel.py": ["tests/exactness/test_search.py", "tests/unit/search/test_bilevel_search.py"],
+    "tailnas/search/architecture_gradient.py": ["tests/exactness/test_search.py"],
+}
+LIMIT = 120
+"""Seconds until a run of tests counts as hanging."""
+
+SWAPS: dict[type[ast.AST], list[type[ast.AST]]] = {
+    ast.Add: [ast.Sub],
+    ast.Sub: [ast.Add],
+    ast.Mult: [ast.Div],
+    ast.Div: [ast.Mult],
+    ast.Pow: [ast.Mult],
+    ast.FloorDiv: [ast.Mult],
+    ast.Mod: [ast.Mult],
+    ast.And: [ast.Or],
+    ast.Or: [ast.And],
+    ast.Lt: [ast.LtE, ast.Gt],
+    ast.LtE: [ast.Lt, ast.GtE],
+    ast.Gt: [ast.GtE, ast.Lt],
+    ast.GtE: [ast.Gt, ast.LtE],
+    ast.Eq: [ast.NotEq],
+    ast.NotEq: [ast.Eq],
+}
+LEFT_ALONE = (ast.Raise, ast.Assert, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.arg, ast.AnnAssign, ast.Subscript)
+
+
+def mutants(source: str) -> Iterator[tuple[int, str, ast.Module]]:
+    """Line, words and tree of every changed version of `source`."""
+    tree = ast.parse(source)
+    places = list(_places(tree))
+    for index, node in enumerate(places):
+        for change in range(_changes(node)):
+            changed = copy.deepcopy(tree)
+            target = list(_places(changed))[index]
+            before = ast.unparse(target)
+            after = _apply(target, change)
+            yield getattr(node, "lineno", 0), f"{before} -> {after}", ast.fix_missing_locations(changed)
+
+
+def _places(node: ast.AST) -> Iterator[ast.AST]:
+    for field, value in ast.iter_fields(node):
+        if field in {"decorator_list", "annotation", "returns", "keywords"} and not isinstance(node, ast.Call):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or (
+                isinstance(child, LEFT_ALONE) and not isinstance(child, ast.Subscript)
+            ):
+                continue
+            if _changes(child):
+                yield child
+            yield from _places(child)
+
+
+def _changes(node: ast.AST) -> int:
+    if isinstance(node, ast.BinOp | ast.BoolOp):
+        return len(SWAPS.get(type(node.op), []))
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        return len(SWAPS.get(type(node.ops[0]), []))
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return 2
+    return int(isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not))
+
+
+def _apply(node: ast.AST, change: int) -> str:
+    """Changes `node` in place; what it is then, in words."""
+    if isinstance(node, ast.BinOp | ast.BoolOp):
+        node.op = SWAPS[type(node.op)][change]()  # type: ignore[assignment]
+    elif isinstance(node, ast.Compare):
+        node.ops = [SWAPS[type(node.ops[0])][change]()]  # type: ignore[list-item]
+    elif isinstance(node, ast.Constant):
+        node.value = node.value + (1, -1)[change]  # type: ignore[operator]
+    elif isinstance(node, ast.UnaryOp):
+        node.op = ast.UAdd() if isinstance(node.op, ast.USub) else node.op
+        if isinstance(node.op, ast.Not):
+            node.operand = ast.UnaryOp(ast.Not(), node.operand)
+    return ast.unparse(node)
+
+
+class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module from a tree in the place of its file."""
+
+    def __init__(self, file: str, tree: ast.Module) -> None:
+        self.name = file.removesuffix(".py").replace("/", ".")
+        self.file, self.code = file, compile(tree, file, "exec")
+
+    def find_spec(self, name: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        return importlib.util.spec_from_file_location(name, self.file, loader=self) if name == self.name else None
+
+    def exec_module(self, module: object) -> None:
+        exec(self.code, module.__dict__)
+
+
+def noticed(file: str, tree: ast.Module | None, tests: list[str]) -> bool:
+    """Whether the tests fail, or hang, with `tree` in the place of `file`; in a process of its own."""
+    process = os.fork()
+    if not process:
+        os.setsid()
+        for descriptor in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        if tree is not None:
+            sys.meta_path.insert(0, Changed(file, tree))
+        import pytest
+
+        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])))
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return status != 0
+        time.sleep(0.02)
+    os.killpg(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return True
+
+
+def main(chosen: list[str]) -> None:
+    import numpy  # noqa: F401  (once, before the forks)
+    import pandas  # noqa: F401
+    import pytest  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import sklearn.metrics  # noqa: F401
+    import torch
+    import torch._dynamo
+    import torch.utils.tensorboard
+
+    torch.set_num_threads(1)
+    seen = total = 0
+    for file, tests in PARTS.items():
+        if chosen and not any(part in file for part in chosen):
+            continue
+        if noticed(file, None, tests):
+            sys.exit(f"{file}: its tests fail as it is; allowed: tests that pass")
+        found = [(line, words, noticed(file, tree, tests)) for line, words, tree in mutants(Path(file).read_text())]
+        for line, words, caught in found:
+            if not caught:
+                print(f"  survived  {file}:{line}  {words}")
+        seen, total = seen + sum(caught for *_, caught in found), total + len(found)
+        print(f"{file}: {sum(caught for *_, caught in found)} of {len(found)} noticed", flush=True)
+    print(f"all: {seen} of {total} noticed ({seen / max(total, 1):.1%})")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""One stage of a pipeline that another process keeps: `python -m bridge.client [--force] STAGE`.
+"""One stage of a pipeline that another process keeps: `python -m bridge.client STAGE`.
 
 Does what `dvc repro --single-item STAGE` would, without loading DVC, and ends when its keeper does.
 """
@@ -21,19 +21,19 @@ ADDRESS = Path(".dvc/tmp/bridge.json")
 """Where the keeper listens, and the word that it wants to hear; readable by its user alone."""
 
 
-def ask(connection: Connection, do: str, name: str, *, force: bool = False) -> dict[str, Any]:
+def ask(connection: Connection, do: str, name: str) -> dict[str, Any]:
     """The keeper's answer."""
-    connection.send_bytes(json.dumps({"do": do, "stage": name, "force": force}).encode())
+    connection.send_bytes(json.dumps({"do": do, "stage": name}).encode())
     answer: dict[str, Any] = json.loads(connection.recv_bytes())
     return answer
 
 
-def main(name: str, *, force: bool) -> int:
+def main(name: str) -> int:
     """The exit status: of the command, or 1 with a line that says why. Raises OSError and EOFError without a keeper."""
     told = json.loads(ADDRESS.read_text())
     address = tuple(told["address"]) if isinstance(told["address"], list) else told["address"]
     connection = Client(address, authkey=told["secret"].encode())
-    answer = ask(connection, "begin", name, force=force)
+    answer = ask(connection, "begin", name)
     if "error" in answer:
         return _fail(f"{name}: {answer['error']}")
     if answer["found"] != "run":
@@ -42,7 +42,7 @@ def main(name: str, *, force: bool) -> int:
     job = Job(**answer["job"])
     print("\n".join(f"> {line}" for line in job.command), flush=True)
     worker = told["worker"] if told["host"] == os.uname().nodename else None
-    status = _watched(Command(job, os.getcwd(), os.environ, worker, told["modules"]), connection)
+    status = _watched(Command(job, str(Path.cwd()), os.environ, worker, told["modules"]), connection)
     if status is None:
         return _fail(f"{name}: ended with the engine that had started it")
     if status:
@@ -77,7 +77,7 @@ def _fail(line: str) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[-1], force="--force" in sys.argv[1:-1]))
+        sys.exit(main(sys.argv[-1]))
     except (OSError, EOFError, AuthenticationError):
         sys.exit(_fail(f"{sys.argv[-1]}: no engine keeps this pipeline; allowed: a job of a running one"))
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO
 
 from bridge.plan import Job
@@ -18,9 +19,9 @@ class Command:
     """The lines of one stage's command, one after the other, until one fails or `kill` is called."""
 
     def __init__(self, job: Job, root: str, environment: Mapping[str, str], worker: str | None, modules: str) -> None:
-        """root: the pipeline's folder. worker: its address, if any; it runs what begins with `modules`, say `stages.`."""
+        """root: the pipeline's folder. worker: address of one, if any; it runs modules that begin with `modules`."""
         self.job = job
-        self._folder = os.path.normpath(os.path.join(root, job.folder))
+        self._folder = str(Path(root, job.folder))
         self._environment = {**environment, "DVC_STAGE": job.name}
         self._environment.setdefault("DVC_ROOT", root)
         self._worker = worker
@@ -44,7 +45,7 @@ class Command:
             self._running = self._warm(words, out) if words and words[0].startswith(self._modules) else None
             if self._running is None:
                 shell = os.environ.get("SHELL") or "/bin/sh"
-                plain = ["--noprofile", "--norc"] if os.path.basename(shell) == "bash" else []
+                plain = ["--noprofile", "--norc"] if Path(shell).name == "bash" else []
                 self._running = subprocess.Popen(
                     [shell, *plain, "-c", line],
                     cwd=self._folder,

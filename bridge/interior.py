@@ -1,9 +1,9 @@
 """A loaded DVC repository whose stages are begun and ended one by one. All that is private to DVC is used here.
 
-`begin` and `end` are `dvc repro --single-item` cut in two where DVC runs the command, so that many commands run at once
-while one DVC, loaded once, judges and records. What is written, dvc.lock, cache and run cache, is what DVC writes, by its
-own methods; only how it gets there differs: hashes of dependencies and the parameter file are remembered while files
-keep their size, time and inode, and entries are put into dvc.lock without reading the rest of it.
+`begin` and `end` are `dvc repro --single-item` cut in two where DVC runs the command, so that many commands run at
+once while one DVC, loaded once, judges and records. What is written, dvc.lock, cache and run cache, is what DVC writes,
+by its own methods; only how it gets there differs: hashes of dependencies and the parameter file are remembered while
+files keep their size, time and inode, and entries are put into dvc.lock without reading the rest of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class Pipeline:
         self._stages = {stage.addressing: stage for stage in self._order if isinstance(stage, PipelineStage)}
         self._held: dict[str, ExitStack] = {}
         self._texts: dict[Path, dict[str, str]] = {}  # entries that dvc.lock does not have yet
+        self._replacing: set[str] = set()  # stages whose older entry it has
         self._added: dict[Path, set[str]] = {}
         self._written = time.monotonic()
         self._cost = 0.0
@@ -72,25 +73,30 @@ class Pipeline:
         """DVC's addresses of all stages, each after those that it depends on."""
         return list(self._stages)
 
-    def jobs(self) -> list[Job]:
-        """Every stage for a scheduler, in the order of `names`."""
+    def jobs(self, *, without: Collection[str] = ()) -> list[Job]:
+        """Every stage for a scheduler, in the order of `names`; `without` some that count as done."""
         with self._locked():
-            undone = {stage for stage in self._stages.values() if stage.status()}
-            return [self._job(stage, undone) for stage in self._stages.values()]
+            stages = [stage for name, stage in self._stages.items() if name not in without]
+            undone = {stage for stage in stages if stage.status()}
+            return [self._job(stage, undone, without) for stage in stages]
+
+    def is_done(self, name: str) -> bool:
+        """Whether DVC finds nothing to do for one stage."""
+        with self._locked():
+            return not self._stages[name].status()
 
     def job(self, name: str) -> Job:
-        """One stage for a scheduler; `done` says of it alone whether it is."""
+        """One stage for a scheduler, with nothing known of whether it is done."""
         with self._locked():
-            stage = self._stages[name]
-            return self._job(stage, {stage} if stage.status() else set())
+            return self._job(self._stages[name], {self._stages[name]}, ())
 
-    def _job(self, stage: PipelineStage, undone: set[PipelineStage]) -> Job:
-        after = [before.addressing for before in self._graph.successors(stage) if before.addressing in self._stages]
+    def _job(self, stage: PipelineStage, undone: set[PipelineStage], without: Collection[str]) -> Job:
+        after = [before.addressing for before in self._graph.successors(stage)]
         return Job(
             name=stage.addressing,
             command=[stage.cmd] if isinstance(stage.cmd, str) else list(stage.cmd or []),
             folder=os.path.relpath(stage.wdir, self._repo.root_dir),
-            after=after,
+            after=[name for name in after if name in self._stages and name not in without],
             outputs={str(out): _is_folder(out) for out in stage.outs},
             done=undone.isdisjoint({stage, *descendants(self._graph, stage)}),
             meta=dict(stage.meta or {}),
@@ -110,11 +116,13 @@ class Pipeline:
             try:
                 stage.remove_outs(ignore_remove=False)
                 if force:
+                    self._have_written(stage)
                     return RUN
                 try:
                     self._repo.stage_cache.restore(stage)
                 except RunCacheNotFoundError:
                     stage.save_deps()
+                    self._have_written(stage)
                     return RUN
                 self._record(stage)
             except BaseException:
@@ -122,6 +130,13 @@ class Pipeline:
                 raise
             self.drop(name)
             return RESTORED
+
+    def _have_written(self, stage: PipelineStage) -> None:
+        """A command may look up its inputs in dvc.lock: it finds them as they are, or not at all."""
+        for before in self._graph.successors(stage):
+            if isinstance(before, PipelineStage) and before.addressing in self._replacing:
+                self._write()
+                return
 
     def end(self, name: str) -> None:
         """Record a stage whose command has ended well: outputs to the cache, run cache, dvc.lock."""
@@ -138,7 +153,7 @@ class Pipeline:
                 held.close()
 
     def _hold(self, stage: PipelineStage) -> None:
-        """Keep other DVC processes from the outputs until `drop`. The command line is that which DVC's own locks give."""
+        """Keep other DVC processes from the outputs until `drop`, under the name that DVC's own locks give us."""
         held = ExitStack()
         paths = [out.fs_path for out in stage.outs]
         linked = self._repo.config["core"].get("hardlink_lock", False)
@@ -155,7 +170,10 @@ class Pipeline:
     def _note(self, stage: PipelineStage) -> None:
         path = Path(stage.dvcfile._lockfile.path)
         text = dumps_yaml({"stages": to_lockfile(stage)}).partition("\n")[2]
-        self._texts.setdefault(path, {})[key_of(text)] = text
+        key = key_of(text)
+        self._texts.setdefault(path, {})[key] = text
+        if stage.name in (stage.dvcfile.lockfile_contents.get("stages") or {}):
+            self._replacing.add(stage.addressing)
         if time.monotonic() - self._written > self._cost / SHARE:
             self._write()
 
@@ -183,6 +201,7 @@ class Pipeline:
             if new != text:
                 replace(path, new, self._folder)
         self._texts.clear()
+        self._replacing.clear()
         self._written = time.monotonic()
         self._cost = self._written - began
 
@@ -257,20 +276,16 @@ Print = tuple[tuple[str, int, int, int], ...]
 
 def _print_of(path: str) -> Print | None:
     """Name, size, time and inode of a file or of all files below a folder: what DVC's own memory of hashes goes by."""
+    root = Path(path)
     try:
-        found = os.stat(path)
-        if os.path.isdir(path):
-            entries = sorted(
-                (name, entry)
-                for folder, _, names in os.walk(path)
-                for name in (os.path.join(folder, n) for n in names)
-                for entry in [os.stat(name)]
-            )
-        else:
-            entries = [(path, found)]
+        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names) or [root]
+        return tuple((str(file), *_fingerprint(file.stat())) for file in files)
     except OSError:
         return None
-    return tuple((name, entry.st_mtime_ns, entry.st_size, entry.st_ino) for name, entry in entries)
+
+
+def _fingerprint(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _remembering(function: Callable[..., Any], path_of: Callable[..., tuple[str, Any]]) -> Callable[..., Any]:

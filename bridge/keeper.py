@@ -7,12 +7,11 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
-from pathlib import Path
 from typing import Any
 
 from bridge.client import ADDRESS
@@ -31,8 +30,13 @@ class Keeper:
         worker: str | None = None,
         modules: str = "",
         remote: bool = False,
+        forced: Collection[str] = (),
     ) -> None:
-        """worker: address of a warm one for commands of `modules`. remote: whether clients are on other machines."""
+        """worker: address of a warm one for commands of `modules`. remote: whether clients are on other machines.
+
+        forced: names of stages to run even if they are up to date.
+        """
+        self._forced = forced
         self._pipeline = pipeline
         self._jobs = jobs
         self._listener = Listener(("", 0) if remote else None, "AF_INET" if remote else "AF_UNIX", 1024)
@@ -92,7 +96,7 @@ class Keeper:
         if request["do"] == "end":
             self._dvc.submit(self._pipeline.end, name).result()
             return {"found": "recorded"}
-        found = self._dvc.submit(self._pipeline.begin, name, force=request["force"]).result()
+        found = self._dvc.submit(self._pipeline.begin, name, force=name in self._forced).result()
         return {"found": found, "job": asdict(self._jobs[name])}
 
     def close(self) -> None:

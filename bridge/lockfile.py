@@ -27,7 +27,7 @@ def spliced(text: str, entries: Mapping[str, str], added: Iterable[str]) -> str 
     if "".join(present.values()) != section[1]:
         return None
     last = [key for key in added if key in present or key in entries]
-    whole = present | entries
+    whole = {**present, **entries}
     order = [key for key in whole if key not in set(last)] + last
     return text[: section.start(1)] + "".join(whole[key] for key in order) + text[section.end(1) :]
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
 from bridge.command import Command
@@ -133,7 +134,7 @@ class _Run:
             return
         self.used.update(needs)
         environment, out = schedule.environment(job), schedule.output(job)
-        command = Command(job, os.getcwd(), environment, schedule.worker(), schedule.modules)
+        command = Command(job, str(Path.cwd()), environment, schedule.worker(), schedule.modules)
         self.commands[job.name] = command, environment, out
         self.progress.running[job.name] = time.monotonic()
         threading.Thread(target=lambda: self.ended.put((job, command.run(out))), daemon=True).start()

@@ -1,9 +1,9 @@
 """A process that has imported what stages import, and forks for each: Python and its libraries start once.
 
-`Worker(modules)` starts it; `run` gives it a command `python -m MODULE ARGUMENTS`. The child begins where a fresh Python
-would, with `MODULE` as `__main__`: nothing of the project itself is imported before the fork, so that each stage runs
-the code as it then is, and no thread and no device has been started. With its starter the worker ends, and with it its
-children.
+`Worker(modules)` starts it; `Running` gives it a command `python -m MODULE ARGUMENTS`. The child begins where a fresh
+Python would, with `MODULE` as `__main__`: what the project itself may change is not imported before the fork, so that
+each stage runs the code as it then is, and no thread and no device has been started. With its starter the worker ends,
+and with it its children.
 """
 
 from __future__ import annotations
@@ -128,11 +128,12 @@ def main(listener: socket.socket, modules: list[str]) -> NoReturn:
     selector.register(0, selectors.EVENT_READ)
     selector.register(wake, selectors.EVENT_READ)
     children: dict[int, socket.socket] = {}
+    child: int | None
     while True:
         for key, _ in selector.select():
             if key.fileobj == 0:
-                for child in children:
-                    _kill(child)
+                for orphan in children:
+                    _kill(orphan)
                 os._exit(0)
             elif key.fileobj == wake:
                 with contextlib.suppress(BlockingIOError):
@@ -196,15 +197,15 @@ def _serve(connection: socket.socket, listener: socket.socket, selector: selecto
 def _become(request: dict[str, Any], streams: list[int]) -> NoReturn:
     """Be `python -m MODULE ARGUMENTS`, from its first line to its exit status."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
         os.close(stream)
     sys.stdin = os.fdopen(0, closefd=False)
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        own = os.fdopen(number, "w", closefd=False, buffering=1 if name == "stderr" else -1)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        own = os.fdopen(descriptor, "w", closefd=False, buffering=1 if name == "stderr" else -1)
         own.reconfigure(errors="backslashreplace" if name == "stderr" else own.errors)
         if request["environment"].get("PYTHONUNBUFFERED"):
             own.reconfigure(write_through=True)
@@ -213,7 +214,7 @@ def _become(request: dict[str, Any], streams: list[int]) -> NoReturn:
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     module, *arguments = request["words"]
-    sys.path = [os.getcwd(), *(path for path in sys.path[1:] if path != str(ROOT))]
+    sys.path = [str(Path.cwd()), *(path for path in sys.path[1:] if path != str(ROOT))]
     sys.argv = [module, *arguments]
     _title([sys.executable, "-m", module, *arguments])
     status: object = 0
@@ -228,8 +229,7 @@ def _become(request: dict[str, Any], streams: list[int]) -> NoReturn:
         status = 1
     if isinstance(status, str):
         print(status, file=sys.stderr)
-    number = status if isinstance(status, int) else 0 if status is None else 1
-    _leave(number)
+    _leave(status if isinstance(status, int) else 0 if status is None else 1)
 
 
 def _leave(status: int) -> NoReturn:

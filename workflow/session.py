@@ -86,6 +86,10 @@ class Session:
             self.worker = Worker(IMPORTED, self.environment())
             atexit.register(self.worker.close)
 
+    def close(self) -> None:
+        """Have dvc.lock hold everything."""
+        self.pipeline.close()
+
 
 def opened(*, run: bool) -> Session:
     """DVC loaded and params.yaml checked, if it or the code changed since DVC recorded that it was valid.

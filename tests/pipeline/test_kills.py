@@ -98,7 +98,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def kill(victim: str, engine: str, first, script: psutil.Process, stage: str) -> None:
-    """kill -9 of the engine's main process, of the stage's job under Snakemake, of the script alone, or of everything."""
+    """kill -9 of the engine, of a stage under Snakemake, of the script alone, or of everything."""
     if victim == "process group":
         os.killpg(first.pid, signal.SIGKILL)
     elif victim == engine:

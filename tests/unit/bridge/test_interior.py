@@ -99,9 +99,11 @@ class Project:
         return Project(self.root.parent / name)
 
     def kept(self) -> dict[str, bytes]:
-        """Every file but those of engines, Git and DVC's own temporary ones."""
+        """Every file but those of Git and DVC's temporary ones. Lines of .gitignore come as stages happen to end."""
         return {
-            str(file.relative_to(self.root)): file.read_bytes()
+            str(file.relative_to(self.root)): b"".join(sorted(file.read_bytes().splitlines(keepends=True)))
+            if file.name == ".gitignore"
+            else file.read_bytes()
             for file in sorted(self.root.rglob("*"))
             if file.is_file() and not {".git", "tmp", "__pycache__"} & set(file.relative_to(self.root).parts)
         }

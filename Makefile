@@ -6,7 +6,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 EVERY_METHOD := $(patsubst %,tests/pipeline/test_%.py,methods staleness upkeep declarations)
 
-.PHONY: help preset repro test test-study test-every-method test-slow lint install bench verify prune lock docs
+.PHONY: help preset repro study test test-study test-every-method test-slow lint install bench verify prune lock docs
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,10 +14,12 @@ help:  ## what there is
 preset: install  ## write params.yaml from presets/NAME.yaml: make preset NAME=smoke
 	@python -m workflow.preset "$(NAME)"
 
-repro: install  ## compute the study of params.yaml and show its results
-	@python -m stages.validate --check
-	dvc repro
+repro: install  ## compute the study of params.yaml, one stage after the other, and show its results
+	@python -m workflow.study --cores 1 --verbose
 	@python -m tailnas.report.show results/report
+
+study: install  ## compute a study of many runs on all cores, with one line of progress: make study CORES=8
+	@python -m workflow.study $(if $(CORES),--cores $(CORES))
 
 test: install lint  ## lint, type checks and the test suite
 	python -m pytest -n 2 --dist worksteal tests/unit tests/exactness tests/properties

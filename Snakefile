@@ -4,12 +4,28 @@
 # `snakemake --lint` asks for a conda environment or container for each rule: every stage runs in the one environment
 # that requirements.lock pins by hash, for both engines, and a second description of it would only drift from the first.
 
-from workflow.session import exclusive, plan
+from workflow.jobs import stamp
+from workflow.session import exclusive, for_snakemake, planned, serve
 
 if workflow.is_main_process:
     snakemake_lock = exclusive()
+    JOBS, FACTS, session = for_snakemake(run=not workflow.dryrun, remote=workflow.non_local_exec)
+    if FACTS.gpus and "gpu" not in workflow.global_resources:
+        workflow.global_resources["gpu"] = FACTS.gpus
+else:
+    JOBS, FACTS = planned()
 
-JOBS, THREADS = plan(run=workflow.is_main_process and not workflow.dryrun)
+OUTPUTS = {job.name: list(job.outputs) for job in JOBS}
+
+
+onstart:
+    asked = workflow.dag_settings
+    serve(
+        session,
+        remote=workflow.non_local_exec,
+        forced={*asked.forcerun, *(asked.targets if asked.forcetargets else ())},
+        all_forced=asked.forceall,
+    )
 
 
 rule all:
@@ -24,18 +40,19 @@ for job in JOBS:
         name:
             job.rule
         input:
-            [ancient(path) if job.done else path for path in [*job.inputs, job.stamp()]],
+            [
+                ancient(path) if job.done else path
+                for path in [*(path for before in job.after for path in OUTPUTS[before]), stamp(job)]
+            ],
         output:
-            [directory(path) for path in job.outputs],
+            [directory(path) if folder else path for path, folder in job.outputs.items()],
         params:
             stage=job.name,
-            card="python -m workflow.card" if job.gpus else "",
+            card="python -m workflow.card" if job.meta.get("gpu") else "",
         log:
             f"logs/snakemake/{job.name}.log",
-        threads: THREADS
+        threads: FACTS.threads
         resources:
-            gpu=job.gpus,
+            gpu=int(job.meta.get("gpu", 0)),
         shell:
-            # DVC waits for its repository lock but not for outputs that another DVC process is writing: flock does.
-            "flock .dvc/tmp/locks/{params.stage}"
-            " {params.card} dvc --wait-for-lock repro --single-item {params.stage} 2>&1 | tee {log}"
+            "{params.card} python -m bridge.client {params.stage} 2>&1 | tee {log}"

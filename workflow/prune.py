@@ -16,15 +16,14 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
-
+from bridge.interior import Pipeline, PipelineError
+from bridge.plan import Job
 from tailnas.data.dataset import META_FILE
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.stage import STATE_FOLDER, Stage
 from tailnas.foundation.stage import main as stage_main
 from tailnas.validate.parameters import Params, load_params
-from workflow.jobs import STAMPS, Job, jobs
+from workflow.jobs import STAMPS, VALIDATE
 from workflow.session import exclusive
 
 NAMES = {
@@ -90,7 +89,7 @@ def _is_locked(path: Path) -> bool:
 
 def stage_of(job: Job) -> Stage:
     """The stage as its script would see itself, from its command in dvc.yaml."""
-    _, _, module, *words = shlex.split(job.command)
+    _, _, module, *words = shlex.split(job.command[0])
     values = dict(zip((word[2:].replace("-", "_") for word in words[::2]), words[1::2], strict=True))
     paths = {name: Path(value) for name, value in values.items() if value.split("/")[0] in {"data", "results"}}
     return Stage(module.rsplit(".", 1)[1], argparse.Namespace(**{**values, **paths}))
@@ -100,9 +99,8 @@ def main() -> None:
     lock = exclusive()
     try:
         params = load_params()
-        with Repo(".") as repo:
-            present = list(jobs(repo, gpus=False))
-    except DvcException as error:
+        present = Pipeline().jobs(without={VALIDATE})
+    except PipelineError as error:
         raise UserError(f"dvc: {error}; allowed: what DVC can resolve") from None
     outputs = [output for job in present for output in job.outputs]
     names = {job.name for job in present}

@@ -1,27 +1,46 @@
-"""What the main Snakemake process does before it plans: one process at a time, valid parameters, no dead locks."""
+"""What comes before the first stage: one process at a time, valid parameters, DVC loaded once, a warm worker."""
 
 from __future__ import annotations
 
+import atexit
 import fcntl
-import logging
 import os
 import subprocess
 import sys
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
-import psutil
-from dvc.exceptions import DvcException, ReproductionError
-from dvc.repo import Repo
-from dvc.rwlock import _edit_rwlock
-
+from bridge.command import Command
+from bridge.interior import RUN, Pipeline, PipelineError
+from bridge.keeper import Keeper
+from bridge.plan import Job, read_plan, write_plan
+from bridge.worker import Worker
 from tailnas.foundation.errors import UserError, one_line
 from tailnas.foundation.yaml_file import read_yaml
-from workflow.jobs import VALIDATE, Job, jobs
+from workflow.card import cards
+from workflow.jobs import VALIDATE, is_forced
 
 PARAMS = Path("params.yaml")
 STATE = Path(".tailnas")
-STAGE_LOCKS = Path(".dvc/tmp/locks")
+PLAN = STATE / "plan.json"
+"""Where jobs that run elsewhere find what the main process has planned."""
+
+SCRIPTS = "stages."
+IMPORTED = (
+    "tailnas",  # sets what libraries look at when they are loaded
+    "torch",
+    "torch._dynamo",
+    "tensorboard",
+    "torch.utils.tensorboard",
+    "pandas",
+    "pydantic",
+    "safetensors.torch",
+    "sklearn.metrics",
+    "torchvision",
+)
+"""What the worker imports before it forks: libraries, of which no stage's code is a part."""
 
 
 def exclusive() -> IO[str]:
@@ -30,40 +49,128 @@ def exclusive() -> IO[str]:
         STATE.mkdir(exist_ok=True)
         lock = (STATE / "snakemake.lock").open("w")
     except OSError as error:
-        _stop(str(one_line(error)))
+        stop(str(one_line(error)))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("waiting for another snakemake in this folder", file=sys.stderr, flush=True)
+        print("waiting for another run in this folder", file=sys.stderr, flush=True)
         fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 
 
-def plan(*, run: bool) -> tuple[list[Job], int]:
-    """The jobs of the pipeline under the present params.yaml, and the threads of each.
+@dataclass
+class Session:
+    """The pipeline under the present params.yaml. gpus: cards to divide; one where the scheduler or the user chose."""
 
-    params.yaml is checked first if it or the code changed since DVC recorded that it was valid. run: also wait for jobs
-    of an earlier Snakemake, drop the locks of dead processes, and have DVC record the check. A mistake in the
-    parameters ends the process with one line and status 1.
+    pipeline: Pipeline
+    jobs: list[Job]
+    runtime: dict[str, Any]
+    worker: Worker | None = None
+
+    @property
+    def device(self) -> str:
+        return str(self.runtime["device"])
+
+    @property
+    def threads(self) -> int:
+        return int(self.runtime["threads"])
+
+    def needs_card(self, job: Job) -> bool:
+        """Whether a job takes one of the machine's cards, if it has any."""
+        return bool(job.meta.get("gpu")) and self.device != "cpu"
+
+    def environment(self) -> dict[str, str]:
+        """Of stages: libraries start as many threads as the stage will use, which they decide when they are loaded."""
+        names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "GOTO", "VECLIB")
+        return {f"{name}_NUM_THREADS": str(self.threads) for name in names}
+
+    def start_worker(self) -> None:
+        if self.worker is None:
+            self.worker = Worker(IMPORTED, self.environment())
+            atexit.register(self.worker.close)
+
+    def close(self) -> None:
+        """Have dvc.lock hold everything."""
+        self.pipeline.close()
+
+
+def opened(*, run: bool) -> Session:
+    """DVC loaded and params.yaml checked, if it or the code changed since DVC recorded that it was valid.
+
+    run: also have DVC record the check, and start a worker where there is something to run. A mistake in the parameters
+    ends the process with one line and status 1.
     """
-    STAGE_LOCKS.mkdir(parents=True, exist_ok=True)
-    if run:
-        wait_for_orphans()
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
-        with Repo(".", _wait_for_lock=True) as repo:
-            if run:
-                drop_dead_locks(repo)
-                repo.reproduce(VALIDATE, single_item=True)
-            elif any(stage.status() for stage in repo.stage.collect(VALIDATE)):
-                _check()
-            runtime = read_yaml(PARAMS)["runtime"]
-            return list(jobs(repo, gpus=runtime["device"] != "cpu")), runtime["threads"]
-    except ReproductionError:
-        os._exit(1)  # the validate stage has said why
-    except (DvcException, UserError) as error:
+        runtime = read_yaml(PARAMS)["runtime"]
+        session = Session(Pipeline(), [], runtime)
+        if run:
+            session.jobs = session.pipeline.jobs(without={VALIDATE})
+            if not all(job.done for job in session.jobs):
+                session.start_worker()
+            if _validate(session):
+                session.jobs = session.pipeline.jobs(without={VALIDATE})
+            return session
+        if not session.pipeline.is_done(VALIDATE):
+            _check()
+        session.jobs = session.pipeline.jobs(without={VALIDATE})
+        return session
+    except (PipelineError, UserError, KeyError, TypeError) as error:
         _check()  # DVC stumbles over wrong parameters too, but names no key
-        _stop(f"dvc: {error}")
+        stop(f"dvc: {error}")
+
+
+def _validate(session: Session) -> bool:
+    """Have the check recorded; whether it ran."""
+    if session.pipeline.begin(VALIDATE) != RUN:
+        return False
+    job = session.pipeline.job(VALIDATE)
+    worker = session.worker.address if session.worker else None
+    environment = {**os.environ, **session.environment()}
+    if Command(job, str(Path.cwd()), environment, worker, SCRIPTS).run():
+        session.pipeline.drop(VALIDATE)
+        session.pipeline.close()
+        os._exit(1)  # the script has said why
+    session.pipeline.end(VALIDATE)
+    return True
+
+
+@dataclass
+class Facts:
+    """What the Snakefile needs to know beside the jobs. gpus: to divide on this machine; None without a limit."""
+
+    threads: int
+    gpus: int | None
+
+
+def for_snakemake(*, run: bool, remote: bool) -> tuple[list[Job], Facts, Session]:
+    """What the main process plans. run: whether it may also run it. remote: whether jobs are for other machines."""
+    session = opened(run=run)
+    if session.device.startswith("cuda:"):
+        stop(
+            f"{PARAMS}: runtime.device: {session.device}; allowed: auto, cuda, cpu under Snakemake, which gives each "
+            f"stage a card of its own: CUDA_VISIBLE_DEVICES={session.device[5:]} snakemake ... leaves that one"
+        )
+    if session.device == "cpu":
+        session.jobs = [replace(job, meta={**job.meta, "gpu": 0}) for job in session.jobs]
+    facts = Facts(session.threads, None if remote or session.device == "cpu" else len(cards()) or None)
+    write_plan(PLAN, session.jobs, **vars(facts))
+    return session.jobs, facts, session
+
+
+def serve(session: Session, *, remote: bool, forced: Collection[str], all_forced: bool) -> None:
+    """Answer the clients of jobs until this process ends. forced: rules and files to compute in any case."""
+    names = {job.name for job in session.jobs if all_forced or is_forced(job, forced)}
+    session.start_worker()
+    assert session.worker
+    jobs = {job.name: job for job in session.jobs}
+    keeper = Keeper(session.pipeline, jobs, worker=session.worker.address, modules=SCRIPTS, remote=remote, forced=names)
+    atexit.register(keeper.close)
+
+
+def planned() -> tuple[list[Job], Facts]:
+    """What the main process has planned; its jobs read it here."""
+    jobs, facts = read_plan(PLAN)
+    return jobs, Facts(**facts)
 
 
 def _check() -> None:
@@ -72,45 +179,8 @@ def _check() -> None:
         os._exit(1)
 
 
-def wait_for_orphans() -> None:
-    """Wait for the jobs that live on after their Snakemake was killed.
-
-    Snakemake removes a job's outputs before it starts it: a DVC that is just hashing them would record what is left.
-    """
-    for lock in sorted(STAGE_LOCKS.iterdir()):
-        with lock.open("a") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"waiting for {lock.name}, which an earlier snakemake left running", file=sys.stderr, flush=True)
-                fcntl.flock(stream, fcntl.LOCK_EX)
-
-
-def drop_dead_locks(repo: Repo) -> None:
-    """Drop entries of DVC's rwlock whose process is gone, or is now something that never ran in this folder.
-
-    DVC drops the first kind itself, but a process id that lives on as another program would block every run.
-    """
-    root = Path(repo.root_dir).resolve()
-    with _edit_rwlock(repo.tmp_dir, repo.fs, repo.config["core"].get("hardlink_lock", False)) as lock:
-        for path, info in list(lock["write"].items()):
-            if info and not _runs_here(info["pid"], root):
-                del lock["write"][path]
-        for path, infos in list(lock["read"].items()):
-            lock["read"][path] = [info for info in infos if _runs_here(info["pid"], root)]
-            if not lock["read"][path]:
-                del lock["read"][path]
-
-
-def _runs_here(pid: int, root: Path) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return Path(process.cwd()).resolve() == root and any("dvc" in word for word in process.cmdline())
-    except (psutil.Error, OSError):
-        return False
-
-
-def _stop(message: str) -> NoReturn:
+def stop(message: str) -> NoReturn:
+    """End with one line and status 1."""
     print(message, file=sys.stderr, flush=True)
     # Snakemake would wrap an exception in a page about the Snakefile, which is not where the mistake is.
     os._exit(1)

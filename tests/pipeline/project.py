@@ -19,7 +19,7 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = ("dvc.yaml", "Snakefile", ".dvcignore", ".gitignore")
-FOLDERS = ("stages", "tailnas", "workflow", "presets", "profiles")
+FOLDERS = ("stages", "tailnas", "bridge", "workflow", "presets", "profiles")
 PATIENCE = 560
 """Seconds until a wait counts as hanging; on a free machine every one of them takes under 20."""
 

@@ -1,0 +1,322 @@
+"""A loaded DVC repository whose stages are begun and ended one by one. All that is private to DVC is used here.
+
+`begin` and `end` are `dvc repro --single-item` cut in two where DVC runs the command, so that many commands run at
+once while one DVC, loaded once, judges and records. What is written, dvc.lock, cache and run cache, is what DVC writes,
+by its own methods; only how it gets there differs: hashes of dependencies and the parameter file are remembered while
+files keep their size, time and inode, and entries are put into dvc.lock without reading the rest of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import dvc.dependency.param
+from dvc.dvcfile import LOCK_FILE, Lockfile
+from dvc.exceptions import DvcException
+from dvc.output import Output
+from dvc.repo import Repo
+from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.rwlock import rwlock
+from dvc.stage import PipelineStage
+from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+from dvc_objects.fs.memory import MemoryFileSystem
+from networkx import descendants
+
+from bridge.lockfile import key_of, replace, spliced
+from bridge.plan import Job
+
+DONE, RESTORED, RUN = "done", "restored", "run"
+"""What `begin` finds: up to date; brought back from the cache; the command has to be run."""
+
+SHARE = 0.05
+"""Of the time that passes, dvc.lock may be written for so much. The run cache, written at once, has the rest."""
+
+
+class PipelineError(Exception):
+    """What DVC has to say against a pipeline or stage, in one line."""
+
+
+class Pipeline:
+    """The stages of a DVC repository, loaded once. Methods may be called from any thread, and wait for each other."""
+
+    def __init__(self, root: str = ".") -> None:
+        """Raises PipelineError where DVC cannot read the pipeline. A dvc.lock that is no lock file is put aside."""
+        logging.getLogger("dvc").setLevel(logging.CRITICAL)
+        _remember_hashes()
+        self._guard = threading.RLock()
+        with _one_line():
+            self._repo = Repo(root, _wait_for_lock=True)
+            self._folder = Path(self._repo.tmp_dir)
+            self._put_aside_what_is_broken()
+            self._graph = get_active_graph(self._repo.index.graph)
+            self._order = plan_repro(self._graph)
+        self._stages = {stage.addressing: stage for stage in self._order if isinstance(stage, PipelineStage)}
+        self._held: dict[str, ExitStack] = {}
+        self._texts: dict[Path, dict[str, str]] = {}  # entries that dvc.lock does not have yet
+        self._replacing: set[str] = set()  # stages whose older entry it has
+        self._added: dict[Path, set[str]] = {}
+        self._written = time.monotonic()
+        self._cost = 0.0
+
+    @property
+    def names(self) -> list[str]:
+        """DVC's addresses of all stages, each after those that it depends on."""
+        return list(self._stages)
+
+    def jobs(self, *, without: Collection[str] = ()) -> list[Job]:
+        """Every stage for a scheduler, in the order of `names`; `without` some that count as done."""
+        with self._locked():
+            stages = [stage for name, stage in self._stages.items() if name not in without]
+            undone = {stage for stage in stages if stage.status()}
+            return [self._job(stage, undone, without) for stage in stages]
+
+    def is_done(self, name: str) -> bool:
+        """Whether DVC finds nothing to do for one stage."""
+        with self._locked():
+            return not self._stages[name].status()
+
+    def job(self, name: str) -> Job:
+        """One stage for a scheduler, with nothing known of whether it is done."""
+        with self._locked():
+            return self._job(self._stages[name], {self._stages[name]}, ())
+
+    def _job(self, stage: PipelineStage, undone: set[PipelineStage], without: Collection[str]) -> Job:
+        after = [before.addressing for before in self._graph.successors(stage)]
+        return Job(
+            name=stage.addressing,
+            command=[stage.cmd] if isinstance(stage.cmd, str) else list(stage.cmd or []),
+            folder=os.path.relpath(stage.wdir, self._repo.root_dir),
+            after=[name for name in after if name in self._stages and name not in without],
+            outputs={str(out): _is_folder(out) for out in stage.outs},
+            done=undone.isdisjoint({stage, *descendants(self._graph, stage)}),
+            meta=dict(stage.meta or {}),
+        )
+
+    def begin(self, name: str, *, force: bool = False) -> str:
+        """Make a stage ready: DONE, RESTORED, or RUN, where `end` or `drop` must follow. force: run it in any case."""
+        stage = self._stages[name]
+        with self._locked():
+            if stage.frozen or not stage.cmd:
+                if stage.reproduce(force=force):
+                    self._note(stage)
+                return DONE
+            if not force and not stage.changed():
+                return DONE
+            self._hold(stage)
+            try:
+                stage.remove_outs(ignore_remove=False)
+                if force:
+                    self._have_written(stage)
+                    return RUN
+                try:
+                    self._repo.stage_cache.restore(stage)
+                except RunCacheNotFoundError:
+                    stage.save_deps()
+                    self._have_written(stage)
+                    return RUN
+                self._record(stage)
+            except BaseException:
+                self.drop(name)
+                raise
+            self.drop(name)
+            return RESTORED
+
+    def _have_written(self, stage: PipelineStage) -> None:
+        """A command may look up its inputs in dvc.lock: it finds them as they are, or not at all."""
+        for before in self._graph.successors(stage):
+            if isinstance(before, PipelineStage) and before.addressing in self._replacing:
+                self._write()
+                return
+
+    def end(self, name: str) -> None:
+        """Record a stage whose command has ended well: outputs to the cache, run cache, dvc.lock."""
+        with self._locked():
+            try:
+                self._record(self._stages[name])
+            finally:
+                self.drop(name)
+
+    def drop(self, name: str) -> None:
+        """Let go of a stage whose command has not ended well."""
+        with self._guard:
+            if held := self._held.pop(name, None):
+                held.close()
+
+    def _hold(self, stage: PipelineStage) -> None:
+        """Keep other DVC processes from the outputs until `drop`, under the name that DVC's own locks give us."""
+        held = ExitStack()
+        paths = [out.fs_path for out in stage.outs]
+        linked = self._repo.config["core"].get("hardlink_lock", False)
+        held.enter_context(rwlock(self._repo.tmp_dir, self._repo.fs, " ".join(sys.argv), [], paths, linked))
+        self._held[stage.addressing] = held
+
+    def _record(self, stage: PipelineStage) -> None:
+        uncached = any(not out.use_cache for out in stage.outs if not (out.is_metric or out.is_plot))
+        stage.save(run_cache=not uncached)
+        stage.commit()
+        MemoryFileSystem().fs.store.clear()  # where DVC stages directory lists: it searches all that ever were
+        self._note(stage)
+
+    def _note(self, stage: PipelineStage) -> None:
+        path = Path(stage.dvcfile._lockfile.path)
+        text = dumps_yaml({"stages": to_lockfile(stage)}).partition("\n")[2]
+        key = key_of(text)
+        self._texts.setdefault(path, {})[key] = text
+        if stage.name in (stage.dvcfile.lockfile_contents.get("stages") or {}):
+            self._replacing.add(stage.addressing)
+        if time.monotonic() - self._written > self._cost / SHARE:
+            self._write()
+
+    def flush(self) -> None:
+        """Write what dvc.lock does not have yet."""
+        with self._guard:
+            if self._texts:
+                with self._locked():
+                    self._write()
+
+    def _write(self) -> None:
+        began = time.monotonic()
+        for path, texts in self._texts.items():
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            present = {f"  {key}:" for key in texts} & set(text.splitlines())
+            added = self._added.setdefault(path, set())
+            added |= {key for key in texts if f"  {key}:" not in present}
+            order = [key for key in map(_key, self._stages.values()) if key in added]
+            new = spliced(text, texts, order)
+            if new is None:
+                document = parse_yaml_for_update(text, str(path)) or {"schema": "2.0"}
+                entries = parse_yaml_for_update("".join(texts.values()), str(path))
+                document.setdefault("stages", {}).update(entries)
+                new = dumps_yaml(document)
+            if new != text:
+                replace(path, new, self._folder)
+        self._texts.clear()
+        self._replacing.clear()
+        self._written = time.monotonic()
+        self._cost = self._written - began
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One thread at a time, and DVC's lock on the repository, which other DVC commands respect."""
+        with self._guard, _one_line():
+            if self._repo.lock.is_locked:
+                yield
+            else:
+                with self._repo.lock:
+                    yield
+
+    def _put_aside_what_is_broken(self) -> None:
+        """A kill or full disk during DVC's own writing leaves these files cut; DVC then refuses every command."""
+        try:
+            with rwlock(self._repo.tmp_dir, self._repo.fs, " ".join(sys.argv), [], [], False):
+                pass
+        except DvcException as error:
+            _put_aside(self._folder / "rwlock", self._folder, error)
+        path = Path(self._repo.root_dir, LOCK_FILE)
+        if path.exists() and not path.read_bytes().strip():
+            _put_aside(path, self._folder, "the file is empty")
+        try:
+            self._repo.index  # noqa: B018 - loads
+        except DvcException:
+            try:
+                Lockfile(self._repo, str(path)).load()
+            except DvcException as error:
+                _put_aside(path, self._folder, error)
+                self._repo._reset()
+
+    def close(self) -> None:
+        """Write what is left to write, and let go of everything."""
+        with self._guard:
+            for name in list(self._held):
+                self.drop(name)
+            self.flush()
+            self._repo.close()
+
+
+def _put_aside(path: Path, folder: Path, reason: object) -> None:
+    aside = folder / f"{path.name}.broken"
+    path.replace(aside)
+    first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+    print(f"{path.name}: {first}; put aside as {os.path.relpath(aside)}", file=sys.stderr, flush=True)
+
+
+def _key(stage: PipelineStage) -> str:
+    return dumps_yaml({stage.name: 0}).removesuffix(": 0\n")
+
+
+def _is_folder(out: Output) -> bool:
+    """Whether an output is a folder: as DVC recorded it, as it lies there, or else by its name."""
+    if out.hash_info:
+        return bool(out.hash_info.isdir)
+    if out.exists:
+        return bool(out.isdir())
+    return not Path(out.fs_path).suffix[1:2].isalpha()
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except DvcException as error:
+        raise PipelineError(" ".join(str(error).split())) from error
+
+
+Print = tuple[tuple[str, int, int, int], ...]
+
+
+def _print_of(path: str) -> Print | None:
+    """Name, size, time and inode of a file or of all files below a folder: what DVC's own memory of hashes goes by."""
+    root = Path(path)
+    try:
+        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names) or [root]
+        return tuple((str(file), *_fingerprint(file.stat())) for file in files)
+    except OSError:
+        return None
+
+
+def _fingerprint(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _remembering(function: Callable[..., Any], path_of: Callable[..., tuple[str, Any]]) -> Callable[..., Any]:
+    """`function`, whose results are kept while the files of its path stay as they are."""
+    kept: dict[Any, tuple[Print, Any]] = {}
+
+    def remembering(*args: Any, **kwargs: Any) -> Any:
+        path, key = path_of(*args, **kwargs)
+        if key is None or (now := _print_of(path)) is None:
+            return function(*args, **kwargs)
+        if key in kept and kept[key][0] == now:
+            return kept[key][1]
+        result = function(*args, **kwargs)
+        kept[key] = now, result
+        return result
+
+    remembering.original = function  # type: ignore[attr-defined]
+    return remembering
+
+
+def _remember_hashes() -> None:
+    """Without this, 500 stages that depend on the same code hash it 500 times, and read params.yaml 1,500 times."""
+    if hasattr(Output._build, "original"):
+        return
+
+    def dependency(self: Output, *args: Any, **kwargs: Any) -> tuple[str, Any]:
+        local = self.IS_DEPENDENCY and self.fs.protocol == "local"
+        return self.fs_path, (self.fs_path, self.hash_name, self.use_cache) if local else None
+
+    def parameters(path: str, fs: Any, **kwargs: Any) -> tuple[str, Any]:
+        return path, path if fs.protocol == "local" and not kwargs else None
+
+    Output._build = _remembering(Output._build, dependency)
+    dvc.dependency.param.load_path = _remembering(dvc.dependency.param.load_path, parameters)

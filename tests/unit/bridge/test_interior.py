@@ -1,0 +1,222 @@
+"""A small pipeline through the bridge leaves dvc.lock, cache and run cache as `dvc repro` leaves them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+DVC_YAML = """
+stages:
+  first:
+    cmd: mkdir -p out/first && cat code/a.txt > out/first/a.txt && echo b > out/first/b.txt
+    deps: [code, list.txt]
+    params: [one]
+    outs: [out/first]
+  many:
+    matrix:
+      seed: ${study.seeds}
+    cmd:
+      - mkdir -p out
+      - python -m steps.many ${item.seed} out/many-${item.seed}.txt
+    deps: [out/first, code, steps]
+    params: [two]
+    outs: ["out/many-${item.seed}.txt"]
+  number:
+    cmd: echo "{}" > out/number.json
+    deps: [out/first/a.txt]
+    metrics:
+      - out/number.json:
+          cache: false
+  last:
+    cmd: cat out/many-*.txt > last.txt
+    deps: [out/many-0.txt, out/many-1.txt, out/many-2.txt, out/number.json]
+    outs: [last.txt]
+"""
+PARAMS = "study: {seeds: [0, 1, 2]}\none: {a: 1, b: [1, 2.5, null]}\ntwo: text\n"
+MANY = "import sys, pathlib; pathlib.Path(sys.argv[2]).write_text(f'seed {sys.argv[1]}')\n"
+RUN = """
+import sys
+from bridge.interior import Pipeline
+from bridge.schedule import Schedule
+from bridge.worker import Worker
+pipeline = Pipeline()
+worker = Worker([])
+print("worker", flush=True)
+progress = Schedule(pipeline, {"cores": int(sys.argv[1])}, lambda job: {"cores": 1}, worker=lambda: worker.address,
+                    modules="steps.").run(pipeline.jobs())
+pipeline.close()
+worker.close()
+print(sorted(progress.ran), progress.failed, progress.skipped)
+sys.exit(bool(progress.failed))
+"""
+
+
+class Project:
+    """A folder with a DVC pipeline of shell commands."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "DVC_SITE_CACHE_DIR": str(root.parent / f"{root.name}-site"),
+            "DVC_NO_ANALYTICS": "1",
+        }
+
+    def create(self) -> Project:
+        for folder in ("code", "steps"):
+            (self.root / folder).mkdir(parents=True)
+        files = {"dvc.yaml": DVC_YAML, "params.yaml": PARAMS, "steps/many.py": MANY, "list.txt": "list"}
+        files |= {"code/a.txt": "a", "code/b.txt": "b"}
+        for name, text in files.items():
+            (self.root / name).write_text(text)
+        self.run("git", "init", "-q")
+        self.run("dvc", "init", "-q")
+        return self
+
+    def run(self, *command: str, status: int = 0) -> str:
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == status, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def ours(self, cores: int = 1, status: int = 0) -> str:
+        return self.run(sys.executable, "-c", RUN, str(cores), status=status)
+
+    def copy(self, name: str) -> Project:
+        shutil.copytree(self.root, self.root.parent / name, symlinks=True)
+        return Project(self.root.parent / name)
+
+    def kept(self) -> dict[str, bytes]:
+        """Every file but those of Git and DVC's temporary ones. Lines of .gitignore come as stages happen to end."""
+        return {
+            str(file.relative_to(self.root)): b"".join(sorted(file.read_bytes().splitlines(keepends=True)))
+            if file.name == ".gitignore"
+            else file.read_bytes()
+            for file in sorted(self.root.rglob("*"))
+            if file.is_file() and not {".git", "tmp", "__pycache__"} & set(file.relative_to(self.root).parts)
+        }
+
+    def is_clean(self) -> bool:
+        return self.run("dvc", "status", "--json").strip() == "{}"
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Project:
+    return Project(tmp_path_factory.mktemp("bridge") / "fresh").create()
+
+
+@pytest.fixture(scope="module")
+def by_dvc(fresh) -> Project:
+    project = fresh.copy("by-dvc")
+    project.run("dvc", "repro")
+    return project
+
+
+@pytest.fixture
+def copies(fresh, by_dvc, request) -> Iterator[tuple[Project, Project]]:
+    """The fresh project and that which DVC computed, each a copy."""
+    yield tuple(project.copy(f"{request.node.name}-{name}") for name, project in (("ours", fresh), ("dvc", by_dvc)))
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_file_by_file_as_dvc_repro_leaves_it(copies, cores):
+    ours, theirs = copies
+    ours.ours(cores)
+    assert ours.kept() == theirs.kept()
+    assert any("cache/runs" in name for name in ours.kept()) and ours.is_clean()
+    assert "[] {} []" in ours.ours(cores)
+
+
+def test_a_change_and_a_change_back(copies):
+    """Replaced entries, what comes from the run cache, what is unchanged."""
+    before = copies[1].kept()
+    for value in ("other", "text"):
+        for project, act in zip(
+            copies, (lambda: copies[0].ours(2), lambda: copies[1].run("dvc", "repro")), strict=True
+        ):
+            (project.root / "params.yaml").write_text(PARAMS.replace("two: text", f"two: {value}"))
+            act()
+        assert copies[0].is_clean()
+    assert copies[0].kept()["dvc.lock"] == copies[1].kept()["dvc.lock"] == before["dvc.lock"]
+    ours, theirs = (project.kept() for project in copies)
+    assert {k: v for k, v in ours.items() if "runs" in k}.keys() == {
+        k: v for k, v in theirs.items() if "runs" in k
+    }.keys()
+
+
+def test_what_fails_is_not_recorded_and_stops_its_followers_alone(copies):
+    project = copies[0]
+    (project.root / "steps" / "many.py").write_text(MANY + "sys.exit(sys.argv[1] == '1')\n")
+    said = project.ours(2, status=1)
+    assert "{'many@1': 1} ['last']" in said
+    assert set(json.loads(project.run("dvc", "status", "--json"))) == {"many@1", "last"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_at_any_moment_the_same_command_ends_as_if_nothing_had_been(copies, seed):
+    ours, theirs = copies
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, "2"],
+        cwd=ours.root,
+        env=ours.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdout and process.stdout.readline() == b"worker\n"
+    try:
+        process.wait(random.Random(seed).uniform(0, 1.2))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.wait()
+    ours.ours(2)
+    assert ours.kept() == theirs.kept() and ours.is_clean()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("dvc.lock", ""), ("dvc.lock", "stages:\n  x: ["), (".dvc/tmp/rwlock", '{"wr')]
+)
+def test_files_that_a_kill_left_cut_are_put_aside_with_one_line(copies, name, text):
+    _, project = copies
+    before = project.kept()
+    (project.root / name).write_text(text)
+    said = project.ours()
+    assert said.count("put aside as .dvc/tmp/") == 1 and "Traceback" not in said
+    assert project.kept() == before and project.is_clean()
+
+
+def test_what_of_dvcs_interior_is_used_is_still_there():
+    """Fails with the name that a new DVC no longer has."""
+    import dvc.dependency.param
+    from dvc.dvcfile import Lockfile, ProjectFile
+    from dvc.output import Output
+    from dvc.repo import Repo
+    from dvc.stage import PipelineStage
+    from dvc.stage.cache import StageCache
+    from dvc_objects.fs.memory import MemoryFileSystem
+
+    wanted = {
+        dvc.dependency.param: ["load_path"],
+        Output: ["_build", "IS_DEPENDENCY", "is_metric", "is_plot", "isdir"],
+        PipelineStage: ["changed", "status", "remove_outs", "save_deps", "save", "commit", "reproduce", "dvcfile"],
+        StageCache: ["restore"],
+        ProjectFile: ["_lockfile", "lockfile_contents"],
+        Lockfile: ["load"],
+        Repo: ["index", "_reset", "close"],
+    }
+    missing = [
+        f"{where.__name__}.{name}" for where, names in wanted.items() for name in names if not hasattr(where, name)
+    ]
+    assert missing == [] and hasattr(MemoryFileSystem().fs, "store")

@@ -1,0 +1,137 @@
+"""A forked stage is what a fresh Python would be: output, status, arguments, environment, end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bridge.command import Command
+from bridge.plan import Job
+from bridge.worker import Worker, module_command
+
+SCRIPT = """
+import atexit, os, random, sys, threading, time
+from steps.code import VALUE
+print("arguments", sys.argv[1:], __name__, VALUE, os.environ.get("OWN"), "json" in sys.modules, flush=True)
+print("path", sys.path[0] == os.getcwd(), threading.active_count(), file=sys.stderr, flush=True)
+atexit.register(lambda: print("handler"))
+what = sys.argv[1]
+if what == "text": sys.exit("one line")
+if what == "status": sys.exit(7)
+if what == "raise": raise ValueError("a bug")
+if what == "signal": os.kill(os.getpid(), 15)
+if what == "sleep": time.sleep(60)
+if what == "thread": threading.Thread(target=lambda: (time.sleep(0.2), print("thread ended"))).start()
+if what == "interrupt": raise KeyboardInterrupt
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps" / "__init__.py").write_text("")
+    (tmp_path / "steps" / "one.py").write_text(SCRIPT)
+    (tmp_path / "steps" / "code.py").write_text("VALUE = 1\n")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    return tmp_path
+
+
+@pytest.fixture
+def worker():
+    worker = Worker(["json", "no_such_module"])
+    yield worker
+    worker.close()
+
+
+def run(root: Path, what: str, worker: Worker | None) -> tuple[int, str]:
+    job = Job("one", [f"python -m steps.one {what} --seed 0"], ".", [], {}, done=False)
+    log = root / "log"
+    with log.open("wb") as out:
+        address = worker.address if worker else None
+        status = Command(job, str(root), {**os.environ, "OWN": "yes"}, address, "steps.").run(out)
+    return status, log.read_text().replace(" json True", "")
+
+
+@pytest.mark.parametrize("what", ["nothing", "text", "status", "thread", "signal"])
+def test_a_fork_does_what_a_fresh_python_does(project, worker, what):
+    status, said = run(project, what, worker)
+    alone = run(project, what, None)
+    assert said.replace("True\npath", "X\npath") == alone[1].replace("False\npath", "X\npath")
+    assert status % 256 in {alone[0] % 256, 128 + 15, 256 - 15}
+    assert (status == 0) == (alone[0] == 0)
+
+
+def test_an_uncaught_error_is_a_traceback_of_the_script_and_status_1(project, worker):
+    status, said = run(project, "raise", worker)
+    assert status == 1 and "ValueError: a bug" in said and "steps/one.py" in said
+    assert run(project, "interrupt", worker)[0] == 130
+
+
+def test_code_is_read_anew_for_every_stage(project, worker):
+    assert " 1 yes" in run(project, "nothing", worker)[1]
+    (project / "steps" / "code.py").write_text("VALUE = 'two'\n")
+    assert " two yes" in run(project, "nothing", worker)[1]
+
+
+def test_a_killed_command_is_dead_and_ps_had_shown_it(project, worker):
+    job = Job("one", ["python -m steps.one sleep"], ".", [], {}, done=False)
+    with (project / "log").open("wb") as out:
+        command = Command(job, str(project), os.environ, worker.address, "steps.")
+        thread = threading.Thread(target=command.run, args=(out,))
+        thread.start()
+        while "arguments" not in (project / "log").read_text():
+            time.sleep(0.01)
+        (child,) = psutil.Process(worker._process.pid).children()
+        assert child.cmdline()[1:4] == ["-m", "steps.one", "sleep"]
+        command.kill()
+        thread.join(20)
+    assert not thread.is_alive() and not child.is_running()
+
+
+def test_without_its_starter_the_worker_ends_and_its_children_too(project):
+    program = (
+        "import sys, os; from bridge.worker import Worker, Running; w = Worker(['json']);"
+        "r = Running(w.address, ['steps.one', 'sleep'], sys.argv[1], dict(os.environ), (0, 1, 2));"
+        "print(w._process.pid, flush=True); r.wait()"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", program, str(project)], stdout=subprocess.PIPE, text=True)
+    pid = int(starter.stdout.readline())
+    assert "arguments" in starter.stdout.readline()
+    family = [psutil.Process(pid), *psutil.Process(pid).children()]
+    assert len(family) == 2
+    os.kill(starter.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, 20)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_worker_that_has_died_is_done_without(project):
+    worker = Worker(["json"])
+    worker._process.kill()
+    worker._process.wait()
+    status, said = run(project, "nothing", worker)
+    assert status == 0 and "arguments" in said
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("python -m steps.one --a b/c@d-1.5", ["steps.one", "--a", "b/c@d-1.5"]),
+        ("python -m steps.one > file", None),
+        ("python -m steps.one $HOME", None),
+        ("python -m steps.one 'a b'", None),
+        ("python steps/one.py", None),
+        ("echo -m steps.one", None),
+        ("A=1 python -m steps.one", None),
+    ],
+)
+def test_only_a_plain_module_command_goes_to_the_worker(project, line, words):
+    assert module_command(line) == words

@@ -1,4 +1,4 @@
-"""Check the whole of params.yaml and note what DVC cannot see, before anything else runs; --check writes nothing."""
+"""Check the whole of params.yaml and note the installed packages, before anything else runs; --check writes nothing."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from tailnas.validate.apart import require_apart
 from tailnas.validate.combinations import warnings
 from tailnas.validate.feasible import require_feasible
 from tailnas.validate.parameters import load_params
-from tailnas.validate.watched import FOLDER, MEMORY, images, packages
+from tailnas.validate.watched import FOLDER, PACKAGES_FILE, packages
 
 OUTPUT = Path("data/params.ok")
 
@@ -23,9 +23,10 @@ def run() -> None:
         print(f"params.yaml: warning: {line}", flush=True)
     if sys.argv[1:] == ["--check"]:
         return
-    for role, source in {"source": params.data.source, "target": params.data.target}.items():
-        write_whole(FOLDER / role, images(source, MEMORY / role).encode())
-    write_whole(FOLDER / "packages", packages().encode())
+    write_whole(FOLDER / PACKAGES_FILE, packages().encode())
+    for path in FOLDER.iterdir():
+        if path.name not in {PACKAGES_FILE, *params.data.watch}:
+            path.unlink()  # of a folder that is watched no more
     write_whole(OUTPUT, b"params.yaml is valid\n")
 
 

@@ -56,7 +56,7 @@ def copy_project(names: Iterable[str], params: Params, copy: Path) -> None:
     document = read_yaml(PARAMS)
     for role, data in {"source": params.data.source, "target": params.data.target}.items():
         for key, folder in data.settings.own_folders().items():
-            document["data"][role][key] = str(folder.resolve())
+            document["data"][role][key] = document["data"]["watch"][role] = str(folder.resolve())
     YAML(typ="safe").dump(document, copy / PARAMS)
     (copy / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
 

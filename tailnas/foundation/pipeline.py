@@ -24,7 +24,7 @@ def declarations() -> dict[str, dict[str, Any]]:
 def outputs(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Stage and path of every output of dvc.yaml, a user's own stages included, with `params` filled in."""
     for name, document in read_yaml(PIPELINE)["stages"].items():
-        each = document.get("foreach", {})
+        each = _reference(document.get("foreach"), params) or {}
         entries = list(each.values() if isinstance(each, dict) else each) or [None]
         declared = document.get("do", document)
         for what in ("outs", "metrics", "plots"):

@@ -144,6 +144,7 @@ class Summary:
             f"data:\n"
             f"  image_size: {size}\n"
             f"  channels: {channels}\n"
+            f"  watch: {{target: {quoted(os.fspath(self.root))}}}\n"
             f"  target: {{kind: folder, name: {name}, path: {quoted(os.fspath(self.root))}, "
             f"test_per_class: {max(1, self.test_per_class)}, seed: 0}}\n"
             f"split: {{profile: natural, class_order: given, n_max: null}}"

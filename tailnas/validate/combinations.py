@@ -69,6 +69,13 @@ def _data(params: Params) -> Iterator[str]:
     if source.settings.name == target.settings.name:
         name = target.settings.name
         yield f"data.target.name: {name!r} is also data.source.name; allowed: two different names"
+    for role, data in {"source": source, "target": target}.items():
+        for key, folder in data.settings.own_folders().items():
+            if params.data.watch.get(role) != str(folder):
+                given = short(params.data.watch.get(role))
+                yield f"data.watch.{role}: {given}; allowed: {short(str(folder))}, the folder of data.{role}.{key}"
+        if role in params.data.watch and not data.settings.own_folders():
+            yield f"data.watch.{role}: {short(params.data.watch[role])}; allowed: no entry, since data.{role} has no folder"
     if shared := shared_images(target, source):
         yield f"data.target.{shared} as data.source; allowed: source and target that share no image"
     factors, natural = params.study.imbalance_factors, params.split.profile == NATURAL

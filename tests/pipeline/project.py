@@ -18,7 +18,7 @@ import psutil
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
-FILES = ("dvc.yaml", "Snakefile", ".dvcignore", ".gitignore")
+FILES = ("dvc.yaml", "requirements.lock", "Snakefile", ".dvcignore", ".gitignore")
 FOLDERS = ("stages", "tailnas", "bridge", "workflow", "presets", "profiles")
 PATIENCE = 560
 """Seconds until a wait counts as hanging; on a free machine every one of them takes under 20."""
@@ -116,8 +116,8 @@ class Project:
         return self.dvc("repro") if name == "dvc" else self.snakemake()
 
     def is_clean(self) -> bool:
-        """Whether DVC finds nothing to do but to look at the parameters, the user's images and the packages."""
-        return json.loads(self.dvc("status", "--json")) == {"validate": ["always changed"]}
+        """Whether DVC finds nothing to do."""
+        return json.loads(self.dvc("status", "--json")) == {}
 
     def planned(self) -> set[str]:
         """Stages that Snakemake would run now."""

@@ -513,6 +513,7 @@ def test_engines_name_a_source_that_cannot_be_read(study, tmp_path, engine):
     folder = f"{{name: own, kind: folder, path: {images}, test_per_class: 2, seed: 0}}"
     changed = re.sub(r"^  source:.*\n(    .*\n)*", f"  source: {folder}\n", document, flags=re.MULTILINE)
     assert changed != document
+    changed = re.sub(r"^  watch:.*\n", f"  watch: {{source: {images}}}\n", changed, flags=re.MULTILINE)
     (project.root / "params.yaml").write_text(changed)
     said = project.dvc("repro", status=255) if engine == "dvc" else project.snakemake(status=1)
     assert "Traceback" not in said

@@ -155,7 +155,7 @@ def test_commands_name_the_inputs_and_the_output(stage):
     folders = [words[i + 1] for i, word in enumerate(words) if word.startswith("--")]
     inputs = [path for path in folders if path.startswith(("data/", "results")) and path != output]
     for dep in deps:
-        assert dep.startswith(("data/params.ok", "data/watched/")) or any(
+        assert dep.startswith(("data/params.ok", "data/watched")) or any(
             dep == path or dep.startswith(f"{path}/") for path in inputs
         ), f"{dep} is no input of the command"
     for path in inputs:

@@ -128,6 +128,7 @@ def test_prune_never_touches_the_images_that_the_study_reads(project):
     document = (project.root / "params.yaml").read_text()
     folder = "{name: own, kind: folder, path: data/raw/old/images, test_per_class: 2, seed: 0}"
     changed = re.sub(r"^  source:.*\n(    .*\n)*", f"  source: {folder}\n", document, flags=re.MULTILINE)
+    changed = re.sub(r"^  watch:.*\n", "  watch: {source: data/raw/old/images}\n", changed, flags=re.MULTILINE)
     (project.root / "params.yaml").write_text(changed)
     for name in ("data/raw/old/meta.json", "data/raw/old/images/a/1.png", "data/raw/other/meta.json"):
         (project.root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,10 @@ def check(tmp_path, monkeypatch):
     def check(path, name="birds", **other):
         document = read_yaml(REPOSITORY / "presets" / "default.yaml")
         document["data"]["target"] = {"kind": "folder", "name": name, "path": path, "test_per_class": 1, "seed": 0}
+        document["data"]["watch"] = {"target": str(Path(path).expanduser())}
         document["data"].update(other)
+        if "source" in other:
+            document["data"]["watch"]["source"] = other["source"]["root"]
         require_apart(checked_params(document, "params.yaml"), document)
 
     return check

@@ -255,6 +255,28 @@ def glyphs(name):
     return {"name": name, "kind": "glyphs", "alphabet": "all", "train_per_class": 8, "test_per_class": 2, "seed": 0}
 
 
+def own(source, target):
+    """What data.watch has to be for them."""
+    folders = {role: data["path"] for role, data in {"source": source, "target": target}.items() if "path" in data}
+    return {role: str(Path(path)) for role, path in folders.items()}
+
+
+@pytest.mark.parametrize(
+    ("watch", "said"),
+    [
+        ({}, 'data.watch.target: null; allowed: "images", the folder of data.target.path'),
+        ({"target": "others"}, 'data.watch.target: "others"; allowed: "images", the folder of data.target.path'),
+        (
+            {"target": "images", "source": "images"},
+            'data.watch.source: "images"; allowed: no entry, since data.source ',
+        ),
+    ],
+)
+def test_a_folder_of_the_users_own_is_watched(complaints, watch, said):
+    (line,) = complaints({"data.source": glyphs("a"), "data.target": folder("b", "./images/"), "data.watch": watch})
+    assert line.startswith(said)
+
+
 @pytest.mark.parametrize(
     ("source", "target", "key"),
     [
@@ -267,7 +289,7 @@ def glyphs(name):
     ],
 )
 def test_source_and_target_that_share_images(complaints, source, target, key):
-    (line,) = complaints({"data.source": source, "data.target": target})
+    (line,) = complaints({"data.source": source, "data.target": target, "data.watch": own(source, target)})
     assert line == f"data.target.{key} the same images as data.source; allowed: source and target that share no image"
 
 
@@ -280,7 +302,8 @@ def test_source_and_target_that_share_images(complaints, source, target, key):
     ],
 )
 def test_source_and_target_that_share_none(load, source, target):
-    assert load({"data.source": source, "data.target": target}).data.target.settings.name == "b"
+    changes = {"data.source": source, "data.target": target, "data.watch": own(source, target)}
+    assert load(changes).data.target.settings.name == "b"
 
 
 @pytest.mark.parametrize(
@@ -293,9 +316,12 @@ def test_source_and_target_that_share_none(load, source, target):
             {"data.source": glyphs("a") | {"train_per_class": 100_000}, "data.image_size": 1024, "data.channels": 3},
             r"params.yaml: data.source: 10,546.9 GiB of training images with data.image_size 1024",
         ),
-        ({"data.source": folder("a", "none")}, "data: a: path: none: no such folder"),
-        ({"data.target": folder("b", "none")}, "data: b: path: none: no such folder"),
-        ({"data.source": cifar("a", "cifar10") | {"root": "none"}}, "data: a: root: none: no such folder"),
+        ({"data.source": folder("a", "none"), "data.watch": {"source": "none"}}, "data: a: path: none: no such folder"),
+        ({"data.target": folder("b", "none"), "data.watch": {"target": "none"}}, "data: b: path: none: no such folder"),
+        (
+            {"data.source": cifar("a", "cifar10") | {"root": "none"}, "data.watch": {"source": "none"}},
+            "data: a: root: none: no such folder",
+        ),
     ],
 )
 def test_data_that_cannot_be_split_as_asked(load, changes, said, tmp_path, monkeypatch):

@@ -17,8 +17,8 @@ def run() -> None:
     for stage, output in outputs(document):
         if overlap(folder, output):
             raise UserError(
-                f"{PARAMS}: data.watch.{args.role}: {folder} is, holds or lies inside {output}, which the stage {stage} "
-                "overwrites; allowed: a folder apart from what stages write"
+                f"{PARAMS}: data.watch.{args.role}: {folder} is, holds or lies inside {output}, which the stage "
+                f"{stage} overwrites; allowed: a folder apart from what stages write"
             )
     write_whole(args.output, f"{folder_digest(folder)}\n".encode())
 

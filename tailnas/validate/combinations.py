@@ -75,7 +75,8 @@ def _data(params: Params) -> Iterator[str]:
                 given = short(params.data.watch.get(role))
                 yield f"data.watch.{role}: {given}; allowed: {short(str(folder))}, the folder of data.{role}.{key}"
         if role in params.data.watch and not data.settings.own_folders():
-            yield f"data.watch.{role}: {short(params.data.watch[role])}; allowed: no entry, since data.{role} has no folder"
+            given = short(params.data.watch[role])
+            yield f"data.watch.{role}: {given}; allowed: no entry, since data.{role} names no folder"
     if shared := shared_images(target, source):
         yield f"data.target.{shared} as data.source; allowed: source and target that share no image"
     factors, natural = params.study.imbalance_factors, params.split.profile == NATURAL

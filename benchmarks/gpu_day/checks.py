@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_day.data import checkpoint, on_device, photographs, preset, ready, search_task
-from benchmarks.gpu_day.results import Day, Part
+from benchmarks.gpu_day.results import Day, Part, in_one_go
 from benchmarks.gpu_day.timed_loop import TimedLoop
 from tailnas.batches.device_images import DeviceImages
 from tailnas.data.split_file import HALVES
@@ -46,17 +46,15 @@ def steps(day: Day) -> int:
 
 def parts(day: Day) -> dict[str, Part]:
     recorded = {
-        f"recorded step, {order} order, {branches} branches": Part(
-            lambda _, note, order=order, branches=branches: recorded_step(day, order, branches)
-        )
+        f"recorded step, {order} order, {branches} branches": Part(in_one_go(recorded_step, day, order, branches))
         for order, branches in (("first", 1), ("first", 2), ("second", 1), ("second", 2))
         if not day.miniature or (order, branches) == ("first", 2)
     }
     return {
         **recorded,
-        "rates and ratio followed": Part(lambda _, note: followed(day)),
-        "a step waits for nothing": Part(lambda _, note: waits(day)),
-        "resumed search": Part(lambda _, note: resumed(day)),
+        "rates and ratio followed": Part(in_one_go(followed, day)),
+        "a step waits for nothing": Part(in_one_go(waits, day)),
+        "resumed search": Part(in_one_go(resumed, day)),
     }
 
 

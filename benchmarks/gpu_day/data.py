@@ -49,11 +49,14 @@ def preset(day: Day, name: str = PRESET) -> Params:
 
 def photographs(day: Day) -> Dataset:
     """CIFAR-10-LT with its whole test part, or noise of the same size, in which class c is brighter by 10 c."""
-    if day.photographs is not None:
-        return unpack(day.photographs)
+    return noise(day) if day.photographs is None else unpack(day.photographs)
+
+
+def noise(day: Day, *role: str) -> Dataset:
+    """Long-tailed, of other images for each role. Class c is brighter by 10 c."""
     largest, test = (40, 2) if day.miniature else (LARGEST_CLASS, TEST_PER_CLASS)
     counts = class_counts(largest, CLASSES, imbalance_factor(day))
-    draw = numpy_generator(0, "gpu day", "noise")
+    draw = numpy_generator(0, "gpu day", "noise", *role)
 
     def part(counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
         labels = np.repeat(np.arange(CLASSES), counts)
@@ -87,6 +90,7 @@ def search_task(day: Day, params: Params, halves: list[DeviceImages], seed: int,
     """A search from random weights with the settings of `params`, its steps recorded where they can be."""
     return SearchTask(
         training=params.search.training,
+        augment_architecture_half=params.search.augment_architecture_half,
         bilevel=params.search.bilevel.model_copy(update={"initialisation": "scratch"}),
         space=params.space,
         weight_half=halves[0],

@@ -44,7 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
         results = Results(args.folder)
         results.read()
         device = chosen_device(args.device)
-        call = {"begun": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(device), "jobs": []}
+        call: dict[str, Any] = {
+            "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(device),
+            "jobs": [],
+        }
         for job in order(results, args.only):
             left = 60 * args.minutes - (time.time() - begun)
             if left < 2:

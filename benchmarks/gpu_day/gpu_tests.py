@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from benchmarks.gpu_day.results import Day, Part
+from benchmarks.gpu_day.results import Day, Part, in_one_go
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = "tests/unit", "tests/exactness"
@@ -18,7 +18,7 @@ NOT_HERE = "tests/unit/workflow"
 
 
 def parts(day: Day) -> dict[str, Part]:
-    return {"marked gpu": Part(lambda _, note: run_tests(day), 60 * (not day.miniature))}
+    return {"marked gpu": Part(in_one_go(run_tests, day), 60 * (not day.miniature))}
 
 
 def command(report: Path, *folders: str) -> list[str]:

@@ -11,12 +11,11 @@ from benchmarks.cases import Case, size
 from benchmarks.ceilings import ceilings
 from benchmarks.compare import compare
 from benchmarks.gpu_day.data import drawn, long_tail, on_device, photographs, preset, ready, search_task
-from benchmarks.gpu_day.results import Day, Part
+from benchmarks.gpu_day.results import Day, Part, in_one_go
 from benchmarks.gpu_day.timed_loop import TimedLoop
 from benchmarks.search_step import QUICK
 from benchmarks.worker import Worker
 from tailnas.data.split_file import HALVES
-from tailnas.foundation.settings import NoSettings
 from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.methods import darts
 from tailnas.training.checkpoint import Row, Stateful
@@ -26,22 +25,27 @@ STEPS = "first", "second", "bbn_hls"
 PRECISIONS = "float32", "tf32", "bf16"
 CIFAR10_TRAIN = 50_000
 SHORT_EPOCHS = 10
+DARTS = darts.Settings(head="shared")
 
 
 def speed_parts(day: Day) -> dict[str, Part]:
     """Steps of the published size with the batch of DARTS, 64, then 32; float32 first."""
     if day.miniature:
-        return {"float32 ceilings": Part(lambda _, note: {}), **_cases(day, QUICK, "first", "float32", 0)}
+        return {"float32 ceilings": Part(in_one_go(dict)), **_cases(day, QUICK, "first", "float32", 0)}
     parts: dict[str, Part] = {}
     for precision in PRECISIONS:
-        parts[f"{precision} ceilings"] = Part(lambda _, note, p=precision: ceilings(ready(day, p), p))
+        parts[f"{precision} ceilings"] = Part(in_one_go(_ceilings, day, precision))
     for precision in PRECISIONS:
         for step in STEPS if precision == "float32" else STEPS[:1]:
             parts |= _cases(day, SIZES[0], step, precision, 20)
     for step in STEPS[:2]:
         parts |= _cases(day, SIZES[1], step, "float32", 15)
-    parts["where a first-order step's time goes"] = Part(lambda _, note: _where(day))
+    parts["where a first-order step's time goes"] = Part(in_one_go(_where, day))
     return parts
+
+
+def _ceilings(day: Day, precision: str) -> dict[str, Any]:
+    return ceilings(ready(day, precision), precision)
 
 
 def _cases(day: Day, text: str, step: str, precision: str, seconds: float) -> dict[str, Part]:
@@ -100,7 +104,7 @@ def whole_search(day: Day, known: Any, note: Any) -> dict[str, Any]:
         return {}
 
     loop = TimedLoop("DARTS", day, "whole-search", epoch_done)
-    darts.search(search_task(day, params, halves, 0, loop), NoSettings())
+    darts.search(search_task(day, params, halves, 0, loop), DARTS)
     memory = torch.cuda.max_memory_allocated() if day.device != "cpu" else 0
     return {"epochs": len(seconds), "total_seconds": sum(seconds.values()), "peak_memory": memory, "seconds": seconds}
 
@@ -118,8 +122,7 @@ def precision_parts(day: Day) -> dict[str, Part]:
     if day.device != "cpu":
         runs = [("float32", 0), ("bf16", 0), ("tf32", 0), ("float32", 1), ("bf16", 1), ("tf32", 1)]
     return {
-        f"{precision} seed {seed}": Part(lambda _, note, p=precision, s=seed: short_search(day, p, s), 30)
-        for precision, seed in runs
+        f"{precision} seed {seed}": Part(in_one_go(short_search, day, precision, seed), 30) for precision, seed in runs
     }
 
 
@@ -139,7 +142,7 @@ def short_search(day: Day, precision: str, seed: int) -> dict[str, Any]:
     rows = [split.half(half) for half in HALVES]
     halves = [on_device(data.train_images[some], data.train_labels[some], device) for some in rows]
     loop = TimedLoop(f"{precision} seed {seed}", day, f"precision-{precision}-{seed}")
-    result = darts.search(search_task(day, params, halves, seed, loop), NoSettings())
+    result = darts.search(search_task(day, params, halves, seed, loop), DARTS)
     network, last = result.network, result.history[-1]
     assert isinstance(network, SuperNet) and result.alphas is not None
     alphas = {name: values[-1].to(device) for name, values in result.alphas.items()}

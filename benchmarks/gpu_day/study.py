@@ -18,10 +18,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.gpu_day.data import PRESET, photographs
+from benchmarks.gpu_day.data import PRESET, noise, photographs
 from benchmarks.gpu_day.results import Day, OutOfTime, Part
 from benchmarks.photographs import unpack
 from tailnas.data.dataset import save
+from tailnas.foundation.settings import NATURAL
 from tailnas.foundation.yaml_file import read_yaml
 from tailnas.genotype.found import FOUND
 from tailnas.validate.parameters import checked_params
@@ -29,7 +30,7 @@ from tailnas.validate.presets import preset_file, whole_document
 
 ROOT = Path(__file__).parents[2]
 LINKED = "dvc.yaml", "stages", "tailnas"
-GIVEN = "validate", "fetch", "report"
+GIVEN = "validate", "watch", "fetch", "report"
 """Stages whose work is done here: parameters are checked, images unpacked; tables are made from results.json."""
 METHODS = (
     "resnet32",
@@ -62,20 +63,21 @@ def parts(day: Day) -> dict[str, Part]:
 
 
 def document(day: Day) -> dict[str, Any]:
-    """params.yaml of the study: the preset at imbalance factor 100, with every method and five seeds.
+    """params.yaml of the study: the preset on the long-tailed photographs as they are, with METHODS and five seeds.
 
     Without a source to pretrain on, searches start from random weights, and methods that rank pretrained paths are left
     out.
     """
     params: dict[str, Any] = whole_document(preset_file(PRESET))
-    params["study"] = {"methods": list(METHODS), "imbalance_factors": [100], "seeds": list(SEEDS)}
+    study = {"methods": list(METHODS), "imbalance_factors": [NATURAL], "seeds": list(SEEDS), "retrain_seeds": [0]}
+    params["study"] = study
     params["runtime"] = {"device": day.device, "threads": 1, "progress": "lines", "cuda_graph": True}
-    params["split"] = {"profile": "natural", "class_order": "given", "n_max": None}  # the photographs are long-tailed
+    params["split"] = {"profile": NATURAL, "class_order": "given", "n_max": None}  # the photographs are long-tailed
     if day.source is None:
         params["search"]["bilevel"]["initialisation"] = "scratch"
-        params["study"]["methods"] = [name for name in METHODS if name != "imb_nas"]
+        study["methods"] = [name for name in METHODS if name != "imb_nas"]
     if day.miniature:
-        params["study"] = {"methods": ["darts"], "imbalance_factors": [10], "seeds": [0]}
+        study |= {"methods": ["darts"], "seeds": [0]}
         params["space"] = {"channels": 2, "cells": 3}
         params["retrain"]["network"] |= {"channels": 2, "parameters": None, "cells": 3, "auxiliary_weight": 0.0}
         for section in (params["search"], params["retrain"], params["adapt"]):
@@ -99,7 +101,9 @@ def prepare_folder(day: Day, params: Mapping[str, Any]) -> Path:
         raw = folder / "data" / "raw" / chosen["name"]
         if not (raw / "meta.json").exists():
             save(load(), raw)
-    (folder / "data" / "params.ok").write_text("")
+    for note in ("params.ok", "watched/packages"):
+        (folder / "data" / note).parent.mkdir(exist_ok=True)
+        (folder / "data" / note).write_text("")
     if day.source is None:
         for seed in params["study"]["seeds"]:
             (folder / "results" / "pretrain" / f"seed{seed}").mkdir(parents=True, exist_ok=True)
@@ -107,7 +111,7 @@ def prepare_folder(day: Day, params: Mapping[str, Any]) -> Path:
 
 
 def _source(day: Day) -> Any:
-    return photographs(day) if day.source is None else unpack(day.source)
+    return noise(day, "source") if day.source is None else unpack(day.source)
 
 
 def stage_runs(declared: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[StageRun]:
@@ -231,14 +235,13 @@ def summary(
     for run in runs:
         (out,) = run.outs
         if run.stage == "evaluate" and (folder / out).exists():
-            results = (folder / out).parent
-            search = results / "search"
-            if not search.exists():
-                search = next((folder / path for path in run.deps if path.endswith("/search")), search)
+            key = "-".join(run.values[name] for name in ("method", "imbalance_factor", "seed"))
+            searched = folder / "results" / "runs" / key
+            search = searched / "search"
             finished[run.name.removeprefix("evaluate@")] = {
                 "metrics": json.loads((folder / out / "metrics.json").read_text()),
                 "cost": _json(search / "cost.json"),
-                "genotype": _json(results / "derive" / "genotype.json"),
+                "genotype": _json(searched / "derive" / "genotype.json"),
                 "last_epoch": _last_row(search / "history.csv"),
                 "found": sorted(path.name for path in (search / FOUND).glob("*")),
             }

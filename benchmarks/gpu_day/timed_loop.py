@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ class TimedLoop(Loop):
         run_epoch: RunEpoch,
         parts: Mapping[str, Stateful],
         show: Callable[[SummaryWriter, int], None] | None = None,
+        stop: Callable[[Sequence[Row]], bool] | None = None,
     ) -> list[Row]:
         def run_timed(epoch: int, step_done: Callable[[], None]) -> Row:
             self.day.require(1.2 * self.longest)
@@ -51,4 +52,4 @@ class TimedLoop(Loop):
             self.longest = max(self.longest, time.perf_counter() - begun)
             return row
 
-        return super().run(epochs, steps, run_timed, parts, show)
+        return super().run(epochs, steps, run_timed, parts, show, stop)

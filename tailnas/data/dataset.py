@@ -16,7 +16,10 @@ from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import Count, Section, first_mistake
 
 META_FILE = "meta.json"
-FILES = (META_FILE, *(f"{part}_{what}.npy" for part in ("train", "test") for what in ("images", "labels")))
+FILES = (
+    *(META_FILE, DIGESTS_FILE),
+    *(f"{part}_{what}.npy" for part in ("train", "test") for what in ("images", "labels")),
+)
 """What `save` writes."""
 
 

@@ -43,7 +43,7 @@ class Data(Section):
     )
     channels: Literal[1, 3] = Field(description="1 is grey, 3 is colour.")
     watch: dict[Literal["source", "target"], str] = Field(
-        description="Folders of your own that `path` or `root` of a data set names, as {target: my-birds}, for DVC to watch."
+        description="Folders of your own that a `path` or `root` names, as {target: my-birds}, for DVC to watch."
     )
     source: Annotated[Chosen, SOURCE] = Field(description="Balanced data on which the super-network is pretrained.")
     target: Annotated[Chosen, SOURCE] = Field(description="Data that is made long-tailed, searched on and evaluated.")

@@ -69,13 +69,14 @@ def _data(params: Params) -> Iterator[str]:
     if source.settings.name == target.settings.name:
         name = target.settings.name
         yield f"data.target.name: {name!r} is also data.source.name; allowed: two different names"
+    watch: dict[str, str] = {str(role): folder for role, folder in params.data.watch.items()}
     for role, data in {"source": source, "target": target}.items():
         for key, folder in data.settings.own_folders().items():
-            if params.data.watch.get(role) != str(folder):
-                given = short(params.data.watch.get(role))
+            if watch.get(role) != str(folder):
+                given = short(watch.get(role))
                 yield f"data.watch.{role}: {given}; allowed: {short(str(folder))}, the folder of data.{role}.{key}"
-        if role in params.data.watch and not data.settings.own_folders():
-            given = short(params.data.watch[role])
+        if role in watch and not data.settings.own_folders():
+            given = short(watch[role])
             yield f"data.watch.{role}: {given}; allowed: no entry, since data.{role} names no folder"
     if shared := shared_images(target, source):
         yield f"data.target.{shared} as data.source; allowed: source and target that share no image"

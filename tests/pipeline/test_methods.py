@@ -22,7 +22,7 @@ def test_snakemake_computes_every_method(every_method):
 def test_dvc_searches_to_the_same_bytes(every_method, tmp_path):
     """One method of each kind; the slow test below computes all of them again, and what comes after."""
     project = every_method.copy(tmp_path / "project")
-    runs = [f"{method}-10-0" for method in ("bbn_hls", "imb_nas", "random_best", "resnet32", "frozen")]
+    runs = [f"{method}-10-0" for method in ("bbn_hls", "imb_nas", "random_best", "darts_v2", "frozen")]
     for run in runs:
         project.forget(f"results/runs/{run}/search")
     searches = {f"search/{run}" for run in runs}

@@ -89,6 +89,8 @@ NOT_READ = {
     },
     "search@imb_nas": {"search.bilevel", "search.training.crop_padding", "search.training.flip"},
     "search@random_best": {"search.bilevel"},
+    "search@pc_darts": {"search.bilevel.initialisation"},  # always from random weights
+    "search@zero_cost": {"search.training", "search.bilevel"},
     # tau_norm alone retrains; retraining comes before every adaptation anyway.
     **{f"adapt/{name}": {"retrain"} for name in HEADS if name != "tau_norm"},
     # read where `channels` is null

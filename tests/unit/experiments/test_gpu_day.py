@@ -13,10 +13,11 @@ import pytest
 
 from benchmarks import photographs
 from benchmarks.gpu_day import carry
+from benchmarks.gpu_day.data import preset
 from benchmarks.gpu_day.day import main, order
 from benchmarks.gpu_day.gpu_tests import command, outcomes
 from benchmarks.gpu_day.jobs import JOBS
-from benchmarks.gpu_day.networks import best_sharing
+from benchmarks.gpu_day.networks import ARMS, best_sharing
 from benchmarks.gpu_day.results import Day, OutOfTime, Part, Results, run_parts
 from benchmarks.gpu_day.study import METHODS, SEEDS, StageRun, document, next_runs, stage_runs
 from tailnas.data.dataset import Dataset, save
@@ -89,6 +90,7 @@ def test_a_damaged_file_is_one_line(tmp_path, capsys) -> None:
     assert len(capsys.readouterr().out.splitlines()) == len(JOBS)
 
 
+@pytest.mark.slow
 def test_a_killed_call_takes_its_processes_along_and_the_next_goes_on(tmp_path) -> None:
     results = Results(tmp_path)
     call = subprocess.Popen(kit(tmp_path, "--only", "search"), cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -114,6 +116,7 @@ def test_a_killed_call_takes_its_processes_along_and_the_next_goes_on(tmp_path) 
     assert len(done.stdout.splitlines()[-9:]) == 1 + len(JOBS)
 
 
+@pytest.mark.slow
 def test_the_study_runs_by_the_stage_scripts(tmp_path) -> None:
     subprocess.run(kit(tmp_path, "--only", "study"), cwd=ROOT, check=True, capture_output=True, text=True)
     result = Results(tmp_path).job("study")["results"]["runs"]
@@ -136,7 +139,7 @@ def test_every_job_runs(tmp_path) -> None:
 
 def test_stages_of_the_study_are_those_of_dvc_yaml(tmp_path) -> None:
     params = document(day(tmp_path)) | {
-        "study": {"methods": ["darts", "random"], "imbalance_factors": [100], "seeds": [0, 1]}
+        "study": {"methods": ["darts", "random"], "imbalance_factors": [100], "seeds": [0, 1], "retrain_seeds": [0, 3]}
     }
     runs = list(stage_runs(read_yaml(ROOT / "dvc.yaml")["stages"], params))
     searches = [run for run in runs if run.stage == "search"]
@@ -144,6 +147,11 @@ def test_stages_of_the_study_are_those_of_dvc_yaml(tmp_path) -> None:
     assert "--method darts" in searches[0].command
     assert "data/splits/if100-seed0" in searches[0].deps
     assert searches[0].outs == ("results/runs/darts-100-0/search",)
+    retrained = [run for run in runs if run.stage == "retrain"]
+    assert [run.name for run in retrained[:3]] == [f"retrain@darts-100-{seeds}" for seeds in ("0-0", "0-3", "1-0")]
+    assert "results/runs/darts-100-0/derive/genotype.json" in retrained[1].deps
+    assert "--retrain-seed 3" in retrained[1].command
+    assert retrained[1].outs == ("results/runs/darts-100-0-3/retrain",)
     assert not any("${" in text for run in runs for text in (run.command, *run.deps, *run.outs))
 
 
@@ -163,6 +171,7 @@ def test_the_study_at_full_size_is_valid(tmp_path) -> None:
     params = document(whole)
     assert params["study"]["methods"] == [name for name in METHODS if name != "imb_nas"]
     assert params["study"]["seeds"] == list(SEEDS)
+    assert all(preset(whole, name).retrain.training.epochs == 200 for name in ARMS.values())
     assert params["search"]["bilevel"]["initialisation"] == "scratch"
 
 

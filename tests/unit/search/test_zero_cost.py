@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from tailnas.foundation.seeding import torch_generator
-from tailnas.search.cost import candidate_network
 from tailnas.search.zero_cost import PROXIES, SMALL, grad_norm, jacov, nwot, offset, snip, synflow
+from tailnas.space.path_costs import candidate_network
 from tailnas.space.random_genotype import random_genotype
 from tailnas.space.settings import Space
 from tailnas.space.supernet import seeded_initialisation

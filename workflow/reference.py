@@ -44,7 +44,14 @@ BOUNDS = {
     "minLength": "not empty",
     "maxLength": "at most {} characters",
 }
-TYPES = {"integer": "integer", "number": "number", "boolean": "boolean", "string": "text", "null": "null"}
+TYPES = {
+    "object": "mapping to text",
+    "integer": "integer",
+    "number": "number",
+    "boolean": "boolean",
+    "string": "text",
+    "null": "null",
+}
 
 
 def reference() -> dict[Path, str]:
@@ -118,9 +125,9 @@ class _Reference:
 
     def _as_section(self, node: Node) -> Node | None:
         """The section that a field holds, null or not; None where it holds a plain value."""
-        if node.get("type") == "object" or "discriminator" in node:
+        if "properties" in node or "discriminator" in node:
             return node
-        objects = [branch for branch in self._branches(node) if branch.get("type") == "object"]
+        objects = [branch for branch in self._branches(node) if "properties" in branch]
         return {**objects[0], "description": node["description"]} if objects else None
 
     def _table(self, key: str, node: Node, values: Any, by: str) -> Iterator[str]:
@@ -182,6 +189,8 @@ class _Reference:
             size = f"{least}" if least == most else f"{least} or more"
             different = " different" if node.get("uniqueItems") else ""
             return f"{size}{different}, each {entries}"
+        if node.get("type") == "object":
+            return f"each of {self._allowed(node['propertyNames'])} or none"
         if node.get("type") == "boolean":
             return "`true`, `false`"
         if node.get("type") == "null":

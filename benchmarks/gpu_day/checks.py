@@ -214,7 +214,7 @@ def small_halves(day: Day, device: torch.device) -> list[DeviceImages]:
 
 
 def step_runner(day: Day, order: str, branches: int, *, cuda_graph: bool) -> tuple[Bilevel, StepRunner]:
-    task, objective = started(day, order, branches, Loop("", day.folder, day.folder, "none"))
+    task, objective = started(day, order, branches, Loop("search", day.folder, day.folder, "none"))
     objective.network.train()
     generator = torch.Generator().manual_seed(0)
     alphas = {name: values.to(task.device) for name, values in initial_alphas(objective.components, generator).items()}

@@ -1,4 +1,4 @@
-"""What a frozen network is: an architecture of another library and the file of its weights, known by its content."""
+"""What a frozen network is: an architecture of another package and the file of its weights, known by its content."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-LIBRARIES = ("torchvision", "timm")
+PACKAGES = ("torchvision", "timm")
 
 
 @dataclass(frozen=True)
 class Pretrained:
     """A pretrained network whose features are used as they are.
 
-    library, architecture: what builds it. weights: its file, sha256 that file's checksum. image_size: side in pixels of
+    package, architecture: what builds it. weights: its file, sha256 that file's checksum. image_size: side in pixels of
     the images that it wants. mean, std: of each colour, of pixel values from 0 to 1. Raises ValueError.
     """
 
-    library: str
+    package: str
     architecture: str
     weights: str
     sha256: str
@@ -30,7 +30,7 @@ class Pretrained:
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         wrong = {
-            "library": self.library not in LIBRARIES,
+            "package": self.package not in PACKAGES,
             "architecture": not re.fullmatch(r"[A-Za-z0-9_.]+", self.architecture),
             "sha256": not re.fullmatch(r"[0-9a-f]{64}", self.sha256),
             "image_size": not 16 <= self.image_size <= 4096,

@@ -17,7 +17,7 @@ Colours = Field(min_length=3, max_length=3)
 class Settings(Section):
     """A network of torchvision or timm and a local file of its weights; nothing is downloaded."""
 
-    library: Literal["torchvision", "timm"] = Field(description="What builds the architecture; timm is an extra.")
+    package: Literal["torchvision", "timm"] = Field(description="What builds the architecture; timm is an extra.")
     architecture: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")] = Field(
         description="Its name there, of a classification network that ends in a linear layer."
     )
@@ -37,7 +37,7 @@ def search(task: SearchTask, settings: Settings) -> SearchResult:
     if settings.weights is None or settings.sha256 is None:
         raise UserError("search.frozen.weights, sha256: null; allowed: those of a local file")
     pretrained = Pretrained(
-        library=settings.library,
+        package=settings.package,
         architecture=settings.architecture,
         weights=settings.weights,
         sha256=settings.sha256,

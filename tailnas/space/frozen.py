@@ -28,7 +28,7 @@ class FrozenCell(NetworkCell):
     """Features (N, D, 1, 1) of images (N, 1 or 3, H, W) with pixel values from 0 to 1, in eval mode at all times.
 
     Images are made colour, resized to the side that the network wants (bilinear, antialiased, the whole image) and
-    normalised as it wants. Its weights are random until `load_weights`. Raises UserError where the library does not
+    normalised as it wants. Its weights are random until `load_weights`. Raises UserError where the package does not
     build the architecture.
     """
 
@@ -77,7 +77,7 @@ class FrozenCell(NetworkCell):
 def built(pretrained: Pretrained) -> nn.Module:
     """The architecture with random weights. Raises UserError."""
     name = pretrained.architecture
-    if pretrained.library == "torchvision":
+    if pretrained.package == "torchvision":
         from torchvision import models
 
         if name not in models.list_models(module=models):
@@ -88,7 +88,7 @@ def built(pretrained: Pretrained) -> nn.Module:
         import timm
     except ImportError:
         raise UserError(
-            f"{KEY}.library: 'timm', which is not installed; allowed: 'torchvision', or tailnas[timm]"
+            f"{KEY}.package: 'timm', which is not installed; allowed: 'torchvision', or tailnas[timm]"
         ) from None
     if not timm.is_model(name):
         raise UserError(f"{KEY}.architecture: {name!r}; allowed: a network of timm")
@@ -98,7 +98,7 @@ def built(pretrained: Pretrained) -> nn.Module:
 
 def own_classifier(pretrained: Pretrained, network: nn.Module) -> tuple[str, nn.Linear]:
     """Name and module of the linear layer that a classification network ends in. Raises UserError."""
-    if pretrained.library == "timm":
+    if pretrained.package == "timm":
         ends: Any = network.get_classifier()  # type: ignore[operator]
         found = [(name, part) for name, part in network.named_modules() if part is ends]
     else:

@@ -216,5 +216,5 @@ def test_a_mistake_in_the_parameters_is_one_line_and_touches_nothing(computed, e
     ]
     assert "Traceback" not in said
     after = computed.outputs()
-    assert {path for path in before if after.get(path) != before[path]} <= {"data/params.ok"}
+    assert {path for path in before if after.get(path) != before[path]} <= {"data/params.ok", "data/watched/packages"}
     assert set(after) <= set(before)

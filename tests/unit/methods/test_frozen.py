@@ -108,7 +108,7 @@ def test_eval_mode_whatever_is_asked_for(file):
 
 
 def genotype(file):
-    return {"network": "frozen", "pretrained": {"library": "torchvision", **keys(file)}}
+    return {"network": "frozen", "pretrained": {"package": "torchvision", **keys(file)}}
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,8 @@ def test_architecture_that_does_not_serve(architecture, file, make_task):
 
 def test_timm_is_an_extra(file, make_task, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"^search\.frozen\.library: 'timm', which is not installed; allowed: "):
-        search("frozen", make_task(), library="timm", **keys(file))
+    with pytest.raises(UserError, match=r"^search\.frozen\.package: 'timm', which is not installed; allowed: "):
+        search("frozen", make_task(), package="timm", **keys(file))
 
 
 def test_timm_builds_the_network_and_names_its_classifier(file, network, make_task, monkeypatch):
@@ -173,13 +173,13 @@ def test_timm_builds_the_network_and_names_its_classifier(file, network, make_ta
     timm = ModuleType("timm")
     timm.is_model, timm.create_model = lambda name: name == NAME, create_model
     monkeypatch.setitem(sys.modules, "timm", timm)
-    found = search("frozen", make_task(), library="timm", **keys(file))
+    found = search("frozen", make_task(), package="timm", **keys(file))
     cell = FrozenCell(found.genotype.pretrained)
     cell.load_weights()
     pixels = images("frozen").images
     torch.testing.assert_close(cell(None, pixels / 255.0, [])[:, :, 0, 0], features_by_hand(network, pixels))
     with pytest.raises(UserError, match=r"^search\.frozen\.architecture: 'other'; allowed: a network of timm"):
-        search("frozen", make_task(), library="timm", **{**keys(file), "architecture": "other"})
+        search("frozen", make_task(), package="timm", **{**keys(file), "architecture": "other"})
 
 
 def test_description_in_a_genotype_is_checked(file):
@@ -189,7 +189,7 @@ def test_description_in_a_genotype_is_checked(file):
         {"architecture": "hf_hub:someone/something"},
         {"sha256": "0"},
         {"std": [0.0, 1.0, 1.0]},
-        {"library": "x"},
+        {"package": "x"},
     ):
         with pytest.raises(ValueError, match=rf"^genotype\.pretrained\.{next(iter(changes))}: .*; allowed: "):
             Genotype.from_dict({**content, "pretrained": {**content["pretrained"], **changes}})

@@ -53,7 +53,7 @@ USERS = {
     "A loss": {"retrain", "adapt"},
     "A search method": {"search"},
     "A head adaptation": {"adapt"},
-    "A kind of data": {"fetch"},
+    "A kind of data": {"fetch", "watch"},
 }
 """Each example, and the stages that DVC finds changed once it is used."""
 AFTER_SEARCH = {"derive", "retrain", "adapt", "evaluate", "report"}

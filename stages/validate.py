@@ -24,9 +24,9 @@ def run() -> None:
     if sys.argv[1:] == ["--check"]:
         return
     write_whole(FOLDER / PACKAGES_FILE, packages().encode())
-    for path in FOLDER.iterdir():
-        if path.name not in {PACKAGES_FILE, *params.data.watch}:
-            path.unlink()  # of a folder that is watched no more
+    for note in FOLDER.glob("*.txt"):
+        if note.stem not in params.data.watch:
+            note.unlink()  # of a folder that is watched no more
     write_whole(OUTPUT, b"params.yaml is valid\n")
 
 

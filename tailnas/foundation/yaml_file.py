@@ -1,4 +1,7 @@
-"""YAML read safely, by the reader that DVC has: what a stage reads is what DVC resolved."""
+"""YAML read safely, by the reader that DVC has: what a stage reads is what DVC resolved.
+
+Its parser in Python, since the one in C kills the process where lists are nested 100,000 deep.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # of anchors that are used twice
-            document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+            document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         _require_plain(document, "", frozenset(), set())
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -93,7 +93,8 @@ def test_a_killed_command_is_dead_and_ps_had_shown_it(project, worker):
         assert child.cmdline()[1:4] == ["-m", "steps.one", "sleep"]
         command.kill()
         thread.join(20)
-    assert not thread.is_alive() and not child.is_running()
+    assert not thread.is_alive()
+    assert psutil.wait_procs([child], timeout=20)[1] == []
 
 
 def test_without_its_starter_the_worker_ends_and_its_children_too(project):

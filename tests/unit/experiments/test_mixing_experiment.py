@@ -29,6 +29,7 @@ def test_weighting_and_rates_are_the_methods_bbn_and_bbn_hls(make_task):
     assert not alike(rates, both) and not alike(rates, neither) and not alike(both, alone)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_interrupted_and_writes_what_it_measured(preset, tmp_path, capsys):
     changes = {
         "study": {"seeds": [0, 1], "imbalance_factors": [5]},

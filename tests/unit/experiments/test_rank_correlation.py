@@ -72,6 +72,7 @@ def test_a_constant_score_has_no_correlation():
     assert np.isnan(correlation("spearman", [1, 1, 1], [1, 2, 3]).value)
 
 
+@pytest.mark.slow
 def test_the_experiment_goes_on_where_it_was_interrupted(preset, tmp_path, capsys):
     one_epoch = {"training": {"epochs": 1}}
     changes = {"study": {"methods": ["random"], "seeds": [0, 1]}, "retrain": one_epoch, "search": one_epoch}

@@ -118,6 +118,7 @@ def test_the_loss_falls_and_an_interruption_leaves_no_trace(make_task, tmp_path)
     assert same(run(folder=tmp_path), whole)
 
 
+@pytest.mark.slow
 def test_second_order_and_hessian(make_task):
     row = search("ssnas", make_task(order="second", hessian=True, epochs=1), projector=8).history[-1]
     assert np.isfinite([row["architecture_loss"], row["hessian_eigenvalue"]]).all()

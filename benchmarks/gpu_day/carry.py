@@ -44,14 +44,26 @@ def pack(folder: Path, target: Path) -> None:
 
 
 def unpack(source: Path, folder: Path) -> None:
-    """Put what `pack` wrote into `folder`, unless that holds results already. Raises UserError."""
+    """Put what `pack` wrote into `folder`, unless that holds results already.
+
+    Raises UserError for anything that `pack` does not write, such as a link or a name that leads out of `folder`.
+    """
     if (folder / FILE).exists():
         return
     pieces = sorted(source.glob(f"{NAME}-*"), key=lambda path: path.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tarfile.open(fileobj=io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))) as tar:
-            tar.extractall(folder, filter="data")
+            for member in tar:
+                _place(tar, member, folder)
         shutil.copyfile(source / FILE, folder / FILE)
     except (OSError, tarfile.TarError) as error:
         raise UserError(f"{source}: {error}; allowed: what --output wrote") from None
+
+
+def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    content, name = tar.extractfile(member) if member.isreg() else None, Path(member.name)
+    if content is None or name.is_absolute() or ".." in name.parts:
+        raise tarfile.TarError(f"{member.name!r} is no file below the folder")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content.read())

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -243,3 +244,17 @@ def test_photographs_come_back_as_they_were(tmp_path) -> None:
     (tmp_path / "packed" / "sheets.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match="allowed: what `pack` wrote"):
         photographs.unpack(tmp_path / "packed")
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "link"])
+def test_what_came_back_is_files_below_the_folder_alone(name, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    with tarfile.open(source / f"{carry.NAME}-0", "w") as tar:
+        member = tarfile.TarInfo(name)
+        if name == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, str(tmp_path)
+        tar.addfile(member)
+    with pytest.raises(UserError, match=r"is no file below the folder; allowed: what --output wrote"):
+        carry.unpack(source, tmp_path / "there")
+    assert not (tmp_path / "out").exists() and list((tmp_path / "there").iterdir()) == []

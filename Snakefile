@@ -4,16 +4,21 @@
 # `snakemake --lint` asks for a conda environment or container for each rule: every stage runs in the one environment
 # that requirements.lock pins by hash, for both engines, and a second description of it would only drift from the first.
 
-from workflow.jobs import stamp
-from workflow.session import exclusive, for_snakemake, planned, serve
+import sys
+
+from workflow.jobs import needs, planned, stamp
 
 if workflow.is_main_process:
+    from workflow.session import exclusive, for_snakemake, serve
+
     snakemake_lock = exclusive()
     JOBS, FACTS, session = for_snakemake(run=not workflow.dryrun, remote=workflow.non_local_exec)
     if FACTS.gpus and "gpu" not in workflow.global_resources:
         workflow.global_resources["gpu"] = FACTS.gpus
-else:
+    RULES = JOBS
+else:  # a cluster's job: it plans nothing, and Snakemake's command line names the rules that it may run
     JOBS, FACTS = planned()
+    RULES = [job for job in JOBS if job.rule in sys.argv]
 
 OUTPUTS = {job.name: list(job.outputs) for job in JOBS}
 
@@ -30,11 +35,11 @@ onstart:
 
 rule all:
     input:
-        [path for job in JOBS for path in job.outputs],
+        [path for job in RULES for path in job.outputs],
     default_target: True
 
 
-for job in JOBS:
+for job in RULES:
 
     rule:
         name:
@@ -42,7 +47,10 @@ for job in JOBS:
         input:
             [
                 ancient(path) if job.done else path
-                for path in [*(path for before in job.after for path in OUTPUTS[before]), stamp(job)]
+                for path in [
+                    *(path for before in job.after for path in OUTPUTS[before]),
+                    stamp(job, write=workflow.is_main_process),
+                ]
             ],
         output:
             [directory(path) if folder else path for path, folder in job.outputs.items()],
@@ -52,7 +60,9 @@ for job in JOBS:
         log:
             f"logs/snakemake/{job.name}.log",
         threads: FACTS.threads
+        group:
+            job.meta.get("group")
         resources:
-            gpu=int(job.meta.get("gpu", 0)),
+            **needs(job),
         shell:
             "{params.card} python -m bridge.client {params.stage} 2>&1 | tee {log}"

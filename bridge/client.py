@@ -15,25 +15,45 @@ from pathlib import Path
 from typing import Any
 
 from bridge.command import Command
+from bridge.mailbox import Conversation
 from bridge.plan import Job
 
 ADDRESS = Path(".dvc/tmp/bridge.json")
 """Where the keeper listens, and the word that it wants to hear; readable by its user alone."""
 
 
-def ask(connection: Connection, do: str, name: str) -> dict[str, Any]:
-    """The keeper's answer."""
-    connection.send_bytes(json.dumps({"do": do, "stage": name}).encode())
-    answer: dict[str, Any] = json.loads(connection.recv_bytes())
-    return answer
+class Local:
+    """A conversation with a keeper on this machine, which hears at once when a client ends."""
+
+    def __init__(self, address: str, secret: str) -> None:
+        self._connection: Connection = Client(address, authkey=secret.encode())
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The keeper's answer. Raises EOFError where it has ended."""
+        self._connection.send_bytes(json.dumps(request).encode())
+        answer: dict[str, Any] = json.loads(self._connection.recv_bytes())
+        return answer
+
+    def wait(self, ear: int) -> bool:
+        """Wait until the descriptor `ear` says something, True, or the keeper has ended, False."""
+        return ear in wait([ear, self._connection])  # the keeper says nothing unasked: its end was closed
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def main(name: str) -> int:
     """The exit status: of the command, or 1 with a line that says why. Raises OSError and EOFError without a keeper."""
     told = json.loads(ADDRESS.read_text())
-    address = tuple(told["address"]) if isinstance(told["address"], list) else told["address"]
-    connection = Client(address, authkey=told["secret"].encode())
-    answer = ask(connection, "begin", name)
+    keeper = Conversation(told["folder"]) if "folder" in told else Local(told["address"], told["secret"])
+    try:
+        return _stage(name, keeper, told["worker"], told["modules"])
+    finally:
+        keeper.close()
+
+
+def _stage(name: str, keeper: Conversation | Local, worker: str | None, modules: str) -> int:
+    answer = keeper.ask({"do": "begin", "stage": name})
     if "error" in answer:
         return _fail(f"{name}: {answer['error']}")
     if answer["found"] != "run":
@@ -41,17 +61,16 @@ def main(name: str) -> int:
         return 0
     job = Job(**answer["job"])
     print("\n".join(f"> {line}" for line in job.command), flush=True)
-    worker = told["worker"] if told["host"] == os.uname().nodename else None
-    status = _watched(Command(job, str(Path.cwd()), os.environ, worker, told["modules"]), connection)
+    status = _watched(Command(job, str(Path.cwd()), os.environ, worker, modules), keeper)
     if status is None:
         return _fail(f"{name}: ended with the engine that had started it")
     if status:
         return status if status > 0 else _fail(f"{name}: ended by signal {-status}")
-    answer = ask(connection, "end", name)
+    answer = keeper.ask({"do": "end", "stage": name})
     return _fail(f"{name}: {answer['error']}") if "error" in answer else 0
 
 
-def _watched(command: Command, connection: Connection) -> int | None:
+def _watched(command: Command, keeper: Conversation | Local) -> int | None:
     """The status of the command; None where the keeper went away before."""
     ended: list[int] = []
     ear, voice = os.pipe()
@@ -62,7 +81,7 @@ def _watched(command: Command, connection: Connection) -> int | None:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    if ear not in wait([ear, connection]):  # the keeper says nothing unasked: its end was closed
+    if not keeper.wait(ear):
         command.kill()
         thread.join()
         return None

@@ -1,23 +1,49 @@
-"""The stages of dvc.yaml for Snakemake: what is undone is told by a time stamp that is newer than all outputs."""
+"""The stages of dvc.yaml for Snakemake, which the main process plans and its jobs read from a file.
+
+What is undone is told by a time stamp that is newer than all outputs.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.plan import Job
+from bridge.plan import Job, read_plan
 
+PLAN = Path(".tailnas/plan.json")
 STAMPS = Path(".tailnas/stamps")
 VALIDATE = "validate"
 """This stage is no job: it depends on the whole of params.yaml, and every job depends on it."""
+NEEDS = ("gpu", "mem_mb", "runtime")
+"""Words of `meta` in dvc.yaml that say what a stage needs: cards, MB of memory, minutes."""
 
 
-def stamp(job: Job) -> str:
+@dataclass
+class Facts:
+    """What the Snakefile needs to know beside the jobs. gpus: to divide on this machine; None without a limit."""
+
+    threads: int
+    gpus: int | None
+
+
+def planned() -> tuple[list[Job], Facts]:
+    """What the main process has planned; its jobs read it here."""
+    jobs, facts = read_plan(PLAN)
+    return jobs, Facts(**facts)
+
+
+def needs(job: Job) -> dict[str, int]:
+    """What a stage needs, as Snakemake's resources."""
+    return {name: int(job.meta[name]) for name in NEEDS if name in job.meta}
+
+
+def stamp(job: Job, *, write: bool) -> str:
     """A file that is newer than all that the job has written, where there is something to do."""
     path = STAMPS / job.name
-    if not job.done or not path.exists():
+    if write and (not job.done or not path.exists()):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(job.command) + "\n")  # Snakemake goes by content where a file is empty
         # A copy, another file server or a clock that was set back leaves outputs with times to come.

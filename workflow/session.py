@@ -15,17 +15,15 @@ from typing import IO, Any, NoReturn
 from bridge.command import Command
 from bridge.interior import RUN, Pipeline, PipelineError
 from bridge.keeper import Keeper
-from bridge.plan import Job, read_plan, write_plan
+from bridge.plan import Job, write_plan
 from bridge.worker import Worker
 from tailnas.foundation.errors import UserError, one_line
 from tailnas.foundation.yaml_file import read_yaml
 from workflow.card import cards
-from workflow.jobs import VALIDATE, is_forced
+from workflow.jobs import PLAN, VALIDATE, Facts, is_forced
 
 PARAMS = Path("params.yaml")
 STATE = Path(".tailnas")
-PLAN = STATE / "plan.json"
-"""Where jobs that run elsewhere find what the main process has planned."""
 
 SCRIPTS = "stages."
 IMPORTED = (
@@ -134,14 +132,6 @@ def _validate(session: Session) -> bool:
     return True
 
 
-@dataclass
-class Facts:
-    """What the Snakefile needs to know beside the jobs. gpus: to divide on this machine; None without a limit."""
-
-    threads: int
-    gpus: int | None
-
-
 def for_snakemake(*, run: bool, remote: bool) -> tuple[list[Job], Facts, Session]:
     """What the main process plans. run: whether it may also run it. remote: whether jobs are for other machines."""
     session = opened(run=run)
@@ -165,12 +155,6 @@ def serve(session: Session, *, remote: bool, forced: Collection[str], all_forced
     jobs = {job.name: job for job in session.jobs}
     keeper = Keeper(session.pipeline, jobs, worker=session.worker.address, modules=SCRIPTS, remote=remote, forced=names)
     atexit.register(keeper.close)
-
-
-def planned() -> tuple[list[Job], Facts]:
-    """What the main process has planned; its jobs read it here."""
-    jobs, facts = read_plan(PLAN)
-    return jobs, Facts(**facts)
 
 
 def _check() -> None:

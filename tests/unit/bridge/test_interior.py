@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.unit.dvc_project import Project
+
 DVC_YAML = """
 stages:
   first:
@@ -43,6 +42,8 @@ stages:
 """
 PARAMS = "study: {seeds: [0, 1, 2]}\none: {a: 1, b: [1, 2.5, null]}\ntwo: text\n"
 MANY = "import sys, pathlib; pathlib.Path(sys.argv[2]).write_text(f'seed {sys.argv[1]}')\n"
+FILES = {"dvc.yaml": DVC_YAML, "params.yaml": PARAMS, "steps/many.py": MANY, "list.txt": "list"}
+FILES |= {"code/a.txt": "a", "code/b.txt": "b"}
 RUN = """
 import sys
 from bridge.interior import Pipeline
@@ -60,61 +61,13 @@ sys.exit(bool(progress.failed))
 """
 
 
-class Project:
-    """A folder with a DVC pipeline of shell commands."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-            "DVC_SITE_CACHE_DIR": str(root.parent / f"{root.name}-site"),
-            "DVC_NO_ANALYTICS": "1",
-        }
-
-    def create(self) -> Project:
-        for folder in ("code", "steps"):
-            (self.root / folder).mkdir(parents=True)
-        files = {"dvc.yaml": DVC_YAML, "params.yaml": PARAMS, "steps/many.py": MANY, "list.txt": "list"}
-        files |= {"code/a.txt": "a", "code/b.txt": "b"}
-        for name, text in files.items():
-            (self.root / name).write_text(text)
-        self.run("git", "init", "-q")
-        self.run("dvc", "init", "-q")
-        return self
-
-    def run(self, *command: str, status: int = 0) -> str:
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == status, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-    def ours(self, cores: int = 1, status: int = 0) -> str:
-        return self.run(sys.executable, "-c", RUN, str(cores), status=status)
-
-    def copy(self, name: str) -> Project:
-        shutil.copytree(self.root, self.root.parent / name, symlinks=True)
-        return Project(self.root.parent / name)
-
-    def kept(self) -> dict[str, bytes]:
-        """Every file but those of Git and DVC's temporary ones. Lines of .gitignore come as stages happen to end."""
-        return {
-            str(file.relative_to(self.root)): b"".join(sorted(file.read_bytes().splitlines(keepends=True)))
-            if file.name == ".gitignore"
-            else file.read_bytes()
-            for file in sorted(self.root.rglob("*"))
-            if file.is_file() and not {".git", "tmp", "__pycache__"} & set(file.relative_to(self.root).parts)
-        }
-
-    def is_clean(self) -> bool:
-        return self.run("dvc", "status", "--json").strip() == "{}"
+def run_ours(project: Project, cores: int = 1, status: int = 0) -> str:
+    return project.run(sys.executable, "-c", RUN, str(cores), status=status)
 
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory) -> Project:
-    return Project(tmp_path_factory.mktemp("bridge") / "fresh").create()
+    return Project(tmp_path_factory.mktemp("bridge") / "fresh").create(FILES)
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +86,10 @@ def copies(fresh, by_dvc, request) -> Iterator[tuple[Project, Project]]:
 @pytest.mark.parametrize("cores", [1, 3])
 def test_file_by_file_as_dvc_repro_leaves_it(copies, cores):
     ours, theirs = copies
-    ours.ours(cores)
+    run_ours(ours, cores)
     assert ours.kept() == theirs.kept()
     assert any("cache/runs" in name for name in ours.kept()) and ours.is_clean()
-    assert "[] {} []" in ours.ours(cores)
+    assert "[] {} []" in run_ours(ours, cores)
 
 
 def test_a_change_and_a_change_back(copies):
@@ -144,7 +97,7 @@ def test_a_change_and_a_change_back(copies):
     before = copies[1].kept()
     for value in ("other", "text"):
         for project, act in zip(
-            copies, (lambda: copies[0].ours(2), lambda: copies[1].run("dvc", "repro")), strict=True
+            copies, (lambda: run_ours(copies[0], 2), lambda: copies[1].run("dvc", "repro")), strict=True
         ):
             (project.root / "params.yaml").write_text(PARAMS.replace("two: text", f"two: {value}"))
             act()
@@ -159,7 +112,7 @@ def test_a_change_and_a_change_back(copies):
 def test_what_fails_is_not_recorded_and_stops_its_followers_alone(copies):
     project = copies[0]
     (project.root / "steps" / "many.py").write_text(MANY + "sys.exit(sys.argv[1] == '1')\n")
-    said = project.ours(2, status=1)
+    said = run_ours(project, 2, status=1)
     assert "{'many@1': 1} ['last']" in said
     assert set(json.loads(project.run("dvc", "status", "--json"))) == {"many@1", "last"}
 
@@ -181,7 +134,7 @@ def test_killed_at_any_moment_the_same_command_ends_as_if_nothing_had_been(copie
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         process.wait()
-    ours.ours(2)
+    run_ours(ours, 2)
     assert ours.kept() == theirs.kept() and ours.is_clean()
 
 
@@ -192,7 +145,7 @@ def test_files_that_a_kill_left_cut_are_put_aside_with_one_line(copies, name, te
     _, project = copies
     before = project.kept()
     (project.root / name).write_text(text)
-    said = project.ours()
+    said = run_ours(project)
     assert said.count("put aside as .dvc/tmp/") == 1 and "Traceback" not in said
     assert project.kept() == before and project.is_clean()
 

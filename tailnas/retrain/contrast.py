@@ -21,6 +21,4 @@ class Contrast(nn.Module):
 def projector(features: int, hidden: int, projection: int) -> nn.Sequential:
     """A linear layer, BatchNorm, ReLU and another linear layer. It is needed in training alone."""
     normalised = nn.BatchNorm1d(hidden, track_running_stats=False)
-    return nn.Sequential(
-        nn.Linear(features, hidden), normalised, nn.ReLU(inplace=True), nn.Linear(hidden, projection)
-    )
+    return nn.Sequential(nn.Linear(features, hidden), normalised, nn.ReLU(inplace=True), nn.Linear(hidden, projection))

@@ -22,9 +22,7 @@ GLMC = {
         "projection": 128,
     }
 }
-CONTRAST = {
-    "retrain.branches": {"name": "proco", "weight": 1.0, "temperature": 0.1, "hidden": 512, "projection": 128}
-}
+CONTRAST = {"retrain.branches": {"name": "proco", "weight": 1.0, "temperature": 0.1, "hidden": 512, "projection": 128}}
 LOGITS = {"retrain.loss": {"name": "logit_adjustment", "tau": 1.0}}
 DEFERRED = {"when": "deferred", "beta": 0.9, "divided_by": "weights"}
 ALWAYS = DEFERRED | {"when": "always"}

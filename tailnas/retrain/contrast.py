@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class Contrast(nn.Module):
-    """A loss of two views' unit features (N, P) each, with labels (N,). `classifier`: the one that is trained beside."""
+    """A loss of two views' unit features, (N, P) each, with labels (N,). `classifier`: that which is trained beside."""
 
-    def start_epoch(self) -> None:  # noqa: B027 - not every contrast remembers
+    def start_epoch(self) -> None:
         """Called before each epoch."""
 
     @abstractmethod

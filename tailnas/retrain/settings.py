@@ -124,10 +124,10 @@ class Contrastive(Section):
         "distributions of the classes."
     )
     weight: NonNegative = Field(
-        description="Weight of the contrast beside the classifier's loss. The public code has 0.35 for bcl, 1 for proco."
+        description="Weight of the contrast beside the classifier's loss. Public code has 0.35 for bcl, 1 for proco."
     )
     temperature: Positive = Field(
-        description="What the cosines are divided by. The public code has 0.07 for bcl, 0.1 for proco."
+        description="What the cosines are divided by. Public code has 0.07 for bcl, 0.1 for proco."
     )
     hidden: Count = Field(description="Units in the projector's hidden layer. 512 in ProCo's code.")
     projection: Annotated[int, Field(ge=2, le=65536)] = Field(

@@ -58,7 +58,7 @@ def _expansion(order: float, x: Tensor) -> Tensor:
     """log(I_order(x) / x^order) by the expansion that is uniform in x (Olver; DLMF 10.41.3)."""
     root = torch.sqrt(x.square() + order**2)
     t = order / root
-    series = sum(torch.as_tensor(_polynomial(u, t)) / order**k for k, u in enumerate(_COEFFICIENTS))
+    series = torch.stack([_polynomial(u, t) / order**k for k, u in enumerate(_COEFFICIENTS)]).sum(0)
     return root - order * torch.log(order + root) - 0.5 * torch.log(2 * math.pi * root) + torch.log(series)
 
 

@@ -8,7 +8,6 @@ from tailnas.search.independent import Independent
 from tailnas.search.method import pretrained_mixture
 from tailnas.search.task import SearchResult, SearchTask
 
-SAMPLERS = ("instance",)
 start = pretrained_mixture
 
 

@@ -4,7 +4,6 @@ from tailnas.search.barlow_twins import Unlabelled, unlabelled_search
 from tailnas.search.method import pretrained_mixture
 from tailnas.search.task import SearchResult, SearchTask
 
-SAMPLERS = ("instance",)
 start = pretrained_mixture
 
 

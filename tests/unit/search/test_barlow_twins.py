@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from tailnas.batches.device_images import DeviceImages
 from tailnas.foundation.seeding import torch_generator
 from tailnas.methods import ssnas
-from tailnas.search.barlow_twins import TwoViews, barlow_twins_loss, probe_step, projector, two_views
+from tailnas.search.barlow_twins import SAMPLERS, TwoViews, barlow_twins_loss, probe_step, projector, two_views
 from tailnas.search.cost import mixture_multiply_adds
 from tests.unit.small_search import Killed, same, search, settings_of
 
@@ -68,10 +68,10 @@ def test_views_are_the_same_images_cropped_differently(make_task, half):
     task = make_task(batch_size=8)
     views = two_views(task, crop_padding=3)
     assert isinstance(views, TwoViews)
-    first, second = views.batches(half, ssnas.SAMPLERS)
+    first, second = views.batches(half, SAMPLERS)
     for (images, labels), (others, same_labels) in zip(first.epoch(4), second.epoch(4), strict=True):
         assert torch.equal(labels, same_labels) and not torch.equal(images, others)
-    unchanged = two_views(task, crop_padding=0).batches(half, ssnas.SAMPLERS)
+    unchanged = two_views(task, crop_padding=0).batches(half, SAMPLERS)
     for (images, _), (others, _) in zip(*(source.epoch(2) for source in unchanged), strict=True):
         assert torch.equal(images, others)
 

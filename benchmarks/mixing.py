@@ -27,9 +27,9 @@ from benchmarks.output import claim
 from benchmarks.target import Target, balanced_source, pretrained
 from tailnas.foundation.errors import UserError
 from tailnas.imbalance.settings import ConstantRatio, Mixing, MovingRatio
-from tailnas.methods import bbn_hls
 from tailnas.report.svg import report_style
 from tailnas.search.architecture_rates import NamedRate
+from tailnas.search.branches import SAMPLERS, Rated
 from tailnas.search.objective import TwoBranch
 from tailnas.search.run import bilevel_search
 from tailnas.search.sweep import mixing_ratio_sweep
@@ -67,15 +67,13 @@ class Variant:
 
     def search(self, task: SearchTask, objective: TwoBranch) -> SearchResult:
         backbone = NamedRate(schedule="mixing" if self.rates else "constant")
-        return bilevel_search(
-            task, objective, bbn_hls.SAMPLERS, self.mixing, heads=backbone.schedule, backbone=backbone
-        )
+        return bilevel_search(task, objective, SAMPLERS, self.mixing, heads=backbone.schedule, backbone=backbone)
 
 
-def own_settings(params: Params) -> bbn_hls.Settings:
+def own_settings(params: Params) -> Rated:
     """Those of `bbn_hls`."""
     settings = params.search.method("bbn_hls")
-    assert isinstance(settings, bbn_hls.Settings)
+    assert isinstance(settings, Rated)
     return settings
 
 

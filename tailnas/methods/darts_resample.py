@@ -7,9 +7,8 @@ from tailnas.search.run import bilevel_search
 from tailnas.search.task import SearchResult, SearchTask
 
 Settings = NoSettings
-SAMPLERS = ("class_balanced",)
 start = pretrained_mixture
 
 
 def search(task: SearchTask, settings: NoSettings) -> SearchResult:
-    return bilevel_search(task, SingleBranch(task.single_branch(), task.training.precision), SAMPLERS)
+    return bilevel_search(task, SingleBranch(task.single_branch(), task.training.precision), ("class_balanced",))

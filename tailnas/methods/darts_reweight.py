@@ -10,7 +10,6 @@ from tailnas.search.objective import SingleBranch
 from tailnas.search.run import bilevel_search
 from tailnas.search.task import SearchResult, SearchTask
 
-SAMPLERS = ("instance",)
 start = pretrained_mixture
 
 
@@ -27,4 +26,4 @@ def search(task: SearchTask, settings: Settings) -> SearchResult:
         )
         for half, data in task.halves.items()
     }
-    return bilevel_search(task, SingleBranch(task.single_branch(), task.training.precision, weights), SAMPLERS)
+    return bilevel_search(task, SingleBranch(task.single_branch(), task.training.precision, weights), ("instance",))

@@ -9,13 +9,13 @@ from tailnas.foundation.errors import UserError
 from tailnas.foundation.seeding import torch_generator
 from tailnas.foundation.settings import Positive, Section
 from tailnas.imbalance.settings import Mixing
+from tailnas.search.branches import SAMPLERS
 from tailnas.search.method import pretrained_mixture
 from tailnas.search.objective import SingleBranch, TwoBranch
 from tailnas.search.run import bilevel_search
 from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.equiangular import fix_classifier
 
-SAMPLERS = ("instance", "reversed")
 start = pretrained_mixture
 
 

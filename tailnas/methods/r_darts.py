@@ -37,9 +37,13 @@ def window_means(eigenvalues: Sequence[float], window: int) -> list[float]:
 
 
 def stopping_epoch(eigenvalues: Sequence[float], window: int, ratio: float) -> int | None:
-    """The epoch (from 1) to go back to, `window` before the first with mean(before) / mean(now) < ratio, or None."""
+    """The epoch (from 1) to go back to, `window` before the first with mean(before) / mean(now) < ratio, or None.
+
+    Both means are over whole windows, so that no epoch before `window` is gone back to: the alphas have hardly moved
+    by then.
+    """
     means = window_means(eigenvalues, window)
-    for now in range(window, len(means)):
+    for now in range(2 * window - 1, len(means)):
         if means[now - window] < ratio * means[now]:
             return now + 1 - window
     return None

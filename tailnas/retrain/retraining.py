@@ -14,7 +14,8 @@ from tailnas.foundation.seeding import seed_for, torch_generator
 from tailnas.genotype.genotype import Genotype
 from tailnas.imbalance.samplers import Sampler, make_sampler
 from tailnas.retrain.augmented import AugmentedBatches
-from tailnas.retrain.branches import Branches, OneBranch, TwoBranches
+from tailnas.retrain.branches import Branches, OneBranch, Source, TwoBranches
+from tailnas.retrain.contrastive_views import ContrastiveViews
 from tailnas.retrain.cutout import Cutout
 from tailnas.retrain.image_mixing import IMAGE_MIXINGS
 from tailnas.retrain.initialisation import initialise
@@ -30,10 +31,12 @@ from tailnas.training.checkpoint import Row
 from tailnas.training.loop import Loop, require_finite
 from tailnas.training.supervised import GeneratorState, TrainingBatches, fit
 
-BRANCHES: dict[str, type[OneBranch] | type[TwoBranches] | type[MixtureViews]] = {
+BRANCHES: dict[str, Callable[[Retrain, Network, ReweightedLoss, Source, int], Branches]] = {
     "one": OneBranch,
     "two": TwoBranches,
     "glmc": MixtureViews,
+    "bcl": ContrastiveViews,
+    "proco": ContrastiveViews,
 }
 
 

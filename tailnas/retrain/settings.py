@@ -113,6 +113,28 @@ class MixtureConsistency(Section):
     projection: Count = Field(description="Dimension of the projected features. The public code has 128.")
 
 
+class Contrastive(Section):
+    """BCL (2207.09052) or ProCo (2403.06726): a classifier, and a contrast of two more views of each image beside it.
+
+    A factor of its own: the losses have the class sizes in them.
+    """
+
+    name: Literal["bcl", "proco"] = Field(
+        description="bcl: with the batch and one prototype of each class, classes counting by their means; proco: with "
+        "distributions of the classes."
+    )
+    weight: NonNegative = Field(
+        description="Weight of the contrast beside the classifier's loss. Public code has 0.35 for bcl, 1 for proco."
+    )
+    temperature: Positive = Field(
+        description="What the cosines are divided by. Public code has 0.07 for bcl, 0.1 for proco."
+    )
+    hidden: Count = Field(description="Units in the projector's hidden layer. 512 in ProCo's code.")
+    projection: Annotated[int, Field(ge=2, le=65536)] = Field(
+        description="Dimension of the projected features. 128 in ProCo's code."
+    )
+
+
 class NeverReweighted(Section):
     """Every class weighs 1."""
 
@@ -138,8 +160,11 @@ class Retrain(Section):
     training: RetrainTraining
     network: NetworkShape
     augmentation: FurtherAugmentation
-    branches: Annotated[SingleBranch | BilateralBranches | MixtureConsistency, Field(discriminator="name")] = Field(
-        description="One batch and one head, BBN's two of each, or GLMC's two views of a mixture."
+    branches: Annotated[
+        SingleBranch | BilateralBranches | MixtureConsistency | Contrastive, Field(discriminator="name")
+    ] = Field(
+        description="One batch and one head, BBN's two of each, GLMC's two views of a mixture, or three views of each "
+        "image and a contrast."
     )
     loss: Annotated[Chosen, OneOf("tailnas.losses", by="name")] = Field(
         description="Loss of the training; each is a file of tailnas/losses."

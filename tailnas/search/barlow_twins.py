@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from tailnas.batches.augmentation import Augmentation
 from tailnas.batches.batches import Batches
 from tailnas.data.split_file import Half
-from tailnas.foundation.seeding import torch_generator
+from tailnas.foundation.seeding import seed_for, torch_generator
+from tailnas.foundation.settings import NonNegative, Section
 from tailnas.imbalance.samplers import make_sampler
 from tailnas.search.objective import Alphas, Batch, SingleBranch
-from tailnas.search.task import SearchTask
+from tailnas.search.relaxation import Relaxation
+from tailnas.search.run import bilevel_cost, bilevel_search
+from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.device import autocast
-from tailnas.space.supernet import SuperNet
+from tailnas.space.supernet import SuperNet, seeded_initialisation
 
 VIEWS = 2
+SAMPLERS = ("instance",)
+"""Images as they come: a second branch of reversed batches would need labels."""
 
 
 def barlow_twins_loss(first: Tensor, second: Tensor, redundancy: float) -> Tensor:
@@ -58,8 +65,15 @@ class BarlowTwins(SingleBranch):
     features, with steps of its own.
     """
 
-    def __init__(self, network: SuperNet, width: int, redundancy: float, precision: str = "float32") -> None:
-        super().__init__(network, precision)
+    def __init__(
+        self,
+        network: SuperNet,
+        width: int,
+        redundancy: float,
+        precision: str = "float32",
+        relaxation: Relaxation | None = None,
+    ) -> None:
+        super().__init__(network, precision, relaxation=relaxation)
         self.redundancy = redundancy
         self.projector = projector(network.classifier.in_features, width).to(network.classifier.weight)
         network.add_module("projector", self.projector)  # so that it is trained and checkpointed as a part of it
@@ -114,3 +128,28 @@ class TwoViews(SearchTask):
             for sampler in samplers
             for view in range(VIEWS)
         ]
+
+
+class Unlabelled(Section):
+    """Barlow Twins on two views of each image, in both halves."""
+
+    projector: Annotated[int, Field(ge=2, le=65536)] = Field(description="Units of the projector's three layers.")
+    redundancy: NonNegative = Field(description="lambda, the weight of the squares off the diagonal.")
+    crop_padding: Annotated[int, Field(ge=0, le=512)] = Field(
+        description="Pixels of the random crops' zero padding that tells two views of an image apart."
+    )
+
+
+def two_views(task: SearchTask, crop_padding: int) -> TwoViews:
+    """`task` with two views of each image in the place of a batch."""
+    return TwoViews(**{field.name: getattr(task, field.name) for field in fields(task)}, crop_padding=crop_padding)
+
+
+def unlabelled_search(task: SearchTask, settings: Unlabelled, relaxation: Relaxation | None = None) -> SearchResult:
+    """A bilevel search with one branch whose loss is that of Barlow Twins."""
+    network = task.single_branch()
+    with seeded_initialisation(seed_for(task.seed, "search", "projector")):
+        objective = BarlowTwins(network, settings.projector, settings.redundancy, task.training.precision, relaxation)
+    result = bilevel_search(two_views(task, settings.crop_padding), objective, SAMPLERS)
+    del network.projector  # what is left is the super-network that every search writes
+    return replace(result, cost=bilevel_cost(task, VIEWS, result.cost.weights_trained))

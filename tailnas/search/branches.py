@@ -1,4 +1,4 @@
-"""One branch or two (BBN, HLS) for a search by gradient: a section of any method's settings."""
+"""One branch or two (BBN, HLS) for a search by gradient: settings of `darts`, `bbn`, `bbn_hls`, and of their kin."""
 
 from __future__ import annotations
 
@@ -19,40 +19,57 @@ from tailnas.training.checkpoint import Row
 Head = Literal["shared", "own"]
 
 
-class OneBranch(Section):
-    """One branch, instance-balanced batches, as `darts`."""
+class Single(Section):
+    """One branch, instance-balanced batches."""
 
-    name: Literal["one"]
     head: Head = Field(
-        description="Alphas of the last cell: those of the normal cells, or its own, as BBN's heads have."
+        description="Alphas of the last cell: those of the normal cells (shared), or its own, as BBN's heads have."
     )
 
 
-class Bbn(Section):
+class Mixed(Section):
+    """Two branches: instance-balanced batches and reversed ones (method: section 4)."""
+
+    mixing: Mixing = Field(description="Mixing ratio mu of the two branches.")
+    mix: Literal["logits", "probabilities"] = Field(
+        description="What the branches mix: logits as BBN does, or softmax probabilities (a reading)."
+    )
+
+
+class Rated(Mixed):
+    """Two branches, and a learning rate of its own for each architecture component (method: section 5)."""
+
+    heads: Literal["constant", "mixing"] = Field(
+        description="Learning rate of the heads' alphas; mixing is mu and 1 - mu (a reading)."
+    )
+    backbone: BackboneRate = Field(description="Learning rate of the backbone's alphas.")
+
+
+class OneBranch(Single):
+    """One branch, as `darts`."""
+
+    name: Literal["one"]
+
+
+class Bbn(Mixed):
     """Two branches, as `bbn`."""
 
     name: Literal["bbn"]
-    mixing: Mixing = Field(description="Mixing ratio mu of the two branches.")
-    mix: Literal["logits", "probabilities"] = Field(description="What the branches mix.")
 
 
-class BbnHls(Section):
+class BbnHls(Rated):
     """Two branches and learning rates of their own, as `bbn_hls`."""
 
     name: Literal["bbn_hls"]
-    mixing: Mixing = Field(description="Mixing ratio mu of the two branches.")
-    mix: Literal["logits", "probabilities"] = Field(description="What the branches mix.")
-    heads: Literal["constant", "mixing"] = Field(description="Learning rate of the heads' alphas.")
-    backbone: BackboneRate = Field(description="Learning rate of the backbone's alphas.")
 
 
 Branches = Annotated[OneBranch | Bbn | BbnHls, Field(discriminator="name")]
 
 
-def make_objective(task: SearchTask, branches: OneBranch | Bbn | BbnHls, relaxation: Relaxation) -> Objective:
+def make_objective(task: SearchTask, branches: Single | Mixed, relaxation: Relaxation) -> Objective:
     """The super-network with its loss."""
     precision, partial = task.training.precision, relaxation.partial
-    if isinstance(branches, OneBranch):
+    if isinstance(branches, Single):
         network = task.single_branch(partial=partial, own_head=branches.head == "own")
         return SingleBranch(network, precision, relaxation=relaxation)
     return TwoBranch(task.two_branch(partial=partial), branches.mix, precision, relaxation)
@@ -60,17 +77,17 @@ def make_objective(task: SearchTask, branches: OneBranch | Bbn | BbnHls, relaxat
 
 def relaxed_search(
     task: SearchTask,
-    branches: OneBranch | Bbn | BbnHls,
-    relaxation: Relaxation,
+    branches: Single | Mixed,
+    relaxation: Relaxation | None = None,
     *,
     objective: Objective | None = None,
     stop: Callable[[Sequence[Row]], bool] | None = None,
 ) -> SearchResult:
-    """A bilevel search under `relaxation`. objective: that of `make_objective`, for callers that need it afterwards."""
-    objective = objective or make_objective(task, branches, relaxation)
-    if isinstance(branches, OneBranch):
+    """A bilevel search, by default under DARTS' softmax. objective: that of `make_objective`, for later use."""
+    objective = objective or make_objective(task, branches, relaxation or Relaxation())
+    if isinstance(branches, Single):
         return bilevel_search(task, objective, SAMPLERS[:1], stop=stop)
-    heads, backbone = (branches.heads, branches.backbone) if isinstance(branches, BbnHls) else ("constant", CONSTANT)
+    heads, backbone = (branches.heads, branches.backbone) if isinstance(branches, Rated) else ("constant", CONSTANT)
     return bilevel_search(task, objective, SAMPLERS, branches.mixing, heads=heads, backbone=backbone, stop=stop)
 
 

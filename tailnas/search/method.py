@@ -4,7 +4,6 @@
     search(task, settings) -> SearchResult
     start(bilevel, settings) -> "mixture", "single" or None # the pretrained super-network that it starts from
     mistakes(settings, bilevel, space) -> lines             # settings that do not fit together, for validate
-    SAMPLERS                                                # of a search by gradient: one per branch
 
 A method without `start` needs no pretrained super-network.
 """

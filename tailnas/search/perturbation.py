@@ -64,20 +64,21 @@ class Projected(Relaxation):
             values.copy_(state[name])
 
 
-def weakest(decided: Tensor, without: Mapping[Any, Callable[[], None]], score: Score) -> Any:
-    """The key whose change costs most: the network scores worst with it. Ties go to the first."""
-    kept, worst, found = decided.clone(), None, None
-    for key, change in without.items():
+def without(decided: Tensor, changes: Mapping[int, Callable[[], None]], score: Score) -> dict[int, tuple[float, float]]:
+    """The score of the network after each of the changes of `decided` alone."""
+    kept, found = decided.clone(), {}
+    for key, change in changes.items():
         change()
-        value = score()
+        found[key] = score()
         decided.copy_(kept)
-        if worst is None or value < worst:
-            worst, found = value, key
     return found
 
 
 def choose_primitive(projected: Projected, component: str, edge: int, weights: Tensor, score: Score) -> int:
-    """Decide an edge: of all primitives but `none`, the one without which the network scores worst."""
+    """Decide an edge: of all primitives but `none`, the one without which the network scores worst; ties to the first.
+
+    Algorithm 1 of the paper.
+    """
     decided = projected.decided[component]
 
     def removed(primitive: int) -> Callable[[], None]:
@@ -87,16 +88,16 @@ def choose_primitive(projected: Projected, component: str, edge: int, weights: T
 
         return change
 
-    chosen: int = weakest(decided, {p: removed(p) for p in range(1, len(PRIMITIVES))}, score)
+    scored = without(decided, {p: removed(p) for p in range(1, len(PRIMITIVES))}, score)
+    chosen = min(scored, key=lambda primitive: scored[primitive])
     decided[edge] = 0
     decided[edge, chosen] = 1
     return chosen
 
 
 def choose_inputs(projected: Projected, component: str, node: int, score: Score) -> list[int]:
-    """Decide a node: while it has more than two edges, the one goes without which the network scores best."""
+    """Decide a node: its two inputs without each of which alone the network scores worst; ties to the first."""
     decided = projected.decided[component]
-    sources = list(range(node + 2))
 
     def gone(source: int) -> Callable[[], None]:
         def change() -> None:
@@ -104,15 +105,11 @@ def choose_inputs(projected: Projected, component: str, node: int, score: Score)
 
         return change
 
-    while len(sources) > 2:
-        dropped = weakest(decided, {s: gone(s) for s in sources}, lambda: negative(score()))
-        decided[edge_index(node, dropped)] = 0
-        sources.remove(dropped)
-    return sources
-
-
-def negative(value: tuple[float, float]) -> tuple[float, float]:
-    return -value[0], -value[1]
+    scored = without(decided, {source: gone(source) for source in range(node + 2)}, score)
+    kept = sorted(sorted(scored, key=lambda source: scored[source])[:2])
+    for source in set(scored) - set(kept):
+        gone(source)()
+    return kept
 
 
 def decided_genotype(decided: Mapping[str, Tensor]) -> Genotype:
@@ -209,5 +206,5 @@ def perturbation_selection(
 
 def scores(components: int) -> int:
     """How often the super-network is scored to decide all edges and nodes."""
-    inputs = sum(count for node in range(NODES) for count in range(3, node + 3))
+    inputs = sum(node + 2 for node in range(1, NODES))
     return components * (EDGES * (len(PRIMITIVES) - 1) + inputs)

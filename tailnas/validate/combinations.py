@@ -136,7 +136,7 @@ def _frozen(params: Params) -> Iterator[str]:
         if getattr(params.search.method("frozen"), key) is None:
             yield f"search.frozen.{key}: null with study.methods entry 'frozen'; allowed: those of a local file"
     if params.retrain.branches.name == "two":
-        yield "retrain.branches.name: 'two' with study.methods entry 'frozen'; allowed: 'one' or 'glmc'"
+        yield "retrain.branches.name: 'two' with study.methods entry 'frozen'; allowed: any other"
 
 
 def _retrain(params: Params) -> Iterator[str]:
@@ -147,7 +147,7 @@ def _retrain(params: Params) -> Iterator[str]:
             "reweighting.when": (retrain.reweighting.when, "never"),
             "network.auxiliary_weight": (retrain.network.auxiliary_weight, 0),
         }
-        if name == "glmc":
+        if name != "two":
             found["augmentation.image_mixing"] = (getattr(retrain.augmentation.image_mixing, "name", None), None)
         for key, (value, needed) in found.items():
             if value != needed:

@@ -11,7 +11,7 @@ from tailnas.search.method import PACKAGE, starting_paths
 from tests.unit.small_search import PARAMS
 
 BY_GRADIENT = (
-    *("bbn", "bbn_hls", "darts", "darts_resample", "darts_reweight", "lt_darts", "ssnas"),
+    *("bbn", "bbn_hls", "darts", "darts_resample", "darts_reweight", "lt_darts", "ssf_nas", "ssnas"),
     *("beta_darts", "darts_minus", "darts_pt", "drnas", "fair_darts", "r_darts"),
 )
 WITHOUT_START = ("darts_v2", "frozen", "given", "pc_darts", "random", "random_best", "resnet32", "zero_cost")

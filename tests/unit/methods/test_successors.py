@@ -125,21 +125,21 @@ def test_the_batches_of_the_alphas_are_augmented_where_it_is_asked_for(make_task
 
 
 @pytest.mark.parametrize(
-    ("eigenvalues", "stop"),
+    ("eigenvalues", "kept"),
     [
         ([0.2] * 12, None),
-        ([0.2] * 5 + [0.4] * 5, 4),  # means 0.2 .. 0.24, 0.28: 0.2 / 0.28 is below 0.75 after epoch 7, 5 before is 2
-        ([1.0, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2], None),
-        ([0.2, 0.2, 0.2], None),
+        ([0.2] * 5 + [0.4] * 5, 5),  # 0.2 / 0.4 after epoch 10
+        ([0.2] * 7 + [0.3] * 5, 6),  # 0.2 / 0.26 = 0.77 after epoch 10, 0.2 / 0.28 = 0.71 after 11
+        ([0.01] + [0.2] * 11, None),  # 0.162 / 0.2 = 0.81 after epoch 10
+        ([0.01, 0.2, 0.2, 0.2, 0.2, 0.2], None),  # one flat epoch at the beginning is no window
+        ([0.2, 0.4, 0.4], None),
     ],
 )
-def test_the_stopping_rule_of_r_darts(eigenvalues, stop):
-    """mean over 5 epochs, compared with that of 5 epochs before; the latter's epoch is kept."""
-    if stop is not None:
-        means = [sum(eigenvalues[max(0, end - 5) : end]) / min(5, end) for end in range(1, len(eigenvalues) + 1)]
-        first = next(end for end in range(6, 11) if means[end - 6] / means[end - 1] < 0.75)
-        stop = first - 5
-    assert stopping_epoch(eigenvalues, 5, 0.75) == stop
+def test_the_stopping_rule_of_r_darts(eigenvalues, kept):
+    """mean over 5 epochs, compared with that of 5 epochs before; the latter's epoch is kept, from the fifth on."""
+    whole = {epoch: sum(eigenvalues[epoch - 5 : epoch]) / 5 for epoch in range(5, len(eigenvalues) + 1)}
+    below = [epoch - 5 for epoch in range(10, len(eigenvalues) + 1) if whole[epoch - 5] / whole[epoch] < 0.75]
+    assert stopping_epoch(eigenvalues, 5, 0.75) == (below[0] if below else None) == kept
 
 
 def test_r_darts_goes_back_and_pays_for_what_it_ran(make_task, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from tailnas.retrain.retraining import BRANCHES, augmented_batches, network_buil
 from tailnas.retrain.reweighting import ReweightedLoss
 from tailnas.retrain.settings import (
     BilateralBranches,
+    Contrastive,
     ImageMixing,
     MixtureConsistency,
     NeverReweighted,
@@ -47,7 +48,7 @@ LOSSES = {
     },
     "sigmoid_focal": {"name": "sigmoid_focal", "gamma": 1.0},
 }
-BRANCH_SETTINGS = SingleBranch, BilateralBranches, MixtureConsistency
+BRANCH_SETTINGS = SingleBranch, BilateralBranches, MixtureConsistency, Contrastive
 GLMC = {
     "name": "glmc",
     "alpha": 1.0,
@@ -56,6 +57,9 @@ GLMC = {
     "consistency": 10.0,
     "projection": 5,
 }
+BCL, PROCO = (
+    {"name": name, "weight": 0.7, "temperature": 0.1, "hidden": 7, "projection": 4} for name in ("bcl", "proco")
+)
 DEFERRED = {"when": "deferred", "beta": 0.9, "divided_by": "weights"}
 
 
@@ -108,7 +112,8 @@ def test_what_may_be_chosen_is_what_there_is(section, key, table):
 
 
 def test_branches_that_may_be_chosen_are_those_that_there_are():
-    names = [part.model_json_schema()["properties"]["name"]["const"] for part in BRANCH_SETTINGS]
+    properties = [part.model_json_schema()["properties"]["name"] for part in BRANCH_SETTINGS]
+    names = [name for part in properties for name in part.get("enum", [part.get("const")])]
     assert names == list(BRANCHES)
 
 
@@ -365,8 +370,9 @@ def test_width_fits_the_budget(tmp_path):
             "image_mixing": {"name": "mixup", "alpha": 1.0},
         },
         {"branches": GLMC},
+        {"branches": PROCO},
     ],
-    ids=["ldam", "focal", "two branches", "glmc"],
+    ids=["ldam", "focal", "two branches", "glmc", "proco"],
 )
 def test_interrupted_run_ends_bit_identical(changes, tmp_path, dying):
     further = {"drop_path": 0.3, "rand_augment": {"operations": 1, "magnitude": 9}, "cutout": 4}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from tailnas.batches.device_images import DeviceImages
 from tailnas.foundation.seeding import torch_generator
 from tailnas.methods import ssnas
-from tailnas.search.barlow_twins import TwoViews, barlow_twins_loss, probe_step, projector
+from tailnas.search.barlow_twins import SAMPLERS, TwoViews, barlow_twins_loss, probe_step, projector, two_views
 from tailnas.search.cost import mixture_multiply_adds
 from tests.unit.small_search import Killed, same, search, settings_of
 
@@ -66,12 +66,12 @@ def test_the_probe_is_gradient_descent_on_softmax_regression():
 @pytest.mark.parametrize("half", ["weight", "architecture"])
 def test_views_are_the_same_images_cropped_differently(make_task, half):
     task = make_task(batch_size=8)
-    views = ssnas.two_views(task, crop_padding=3)
+    views = two_views(task, crop_padding=3)
     assert isinstance(views, TwoViews)
-    first, second = views.batches(half, ssnas.SAMPLERS)
+    first, second = views.batches(half, SAMPLERS)
     for (images, labels), (others, same_labels) in zip(first.epoch(4), second.epoch(4), strict=True):
         assert torch.equal(labels, same_labels) and not torch.equal(images, others)
-    unchanged = ssnas.two_views(task, crop_padding=0).batches(half, ssnas.SAMPLERS)
+    unchanged = two_views(task, crop_padding=0).batches(half, SAMPLERS)
     for (images, _), (others, _) in zip(*(source.epoch(2) for source in unchanged), strict=True):
         assert torch.equal(images, others)
 
@@ -116,6 +116,16 @@ def test_the_loss_falls_and_an_interruption_leaves_no_trace(make_task, tmp_path)
     with pytest.raises(Killed):
         run(folder=tmp_path, epochs_to_live=1)
     assert same(run(folder=tmp_path), whole)
+
+
+def test_under_the_weights_of_fair_darts(make_task):
+    """Sigmoids from which the genotype is derived, another search than that of SSNAS, at the same cost."""
+    found = search("ssf_nas", make_task(epochs=1, architecture_learning_rate=0.1), projector=8)
+    plain = search("ssnas", make_task(epochs=1, architecture_learning_rate=0.1), projector=8)
+    assert not torch.equal(found.alphas["normal"][-1], plain.alphas["normal"][-1])
+    start, moved = (row.softmax(-1)[:, 1:] for row in found.alphas["normal"])
+    assert float((start - 1 / 16).abs().max()) < 1e-3, "sigmoids of alphas near 0, over 8"
+    assert found.cost == plain.cost and float((moved - start).abs().max()) > 1e-3
 
 
 @pytest.mark.slow

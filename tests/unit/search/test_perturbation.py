@@ -1,5 +1,6 @@
 """Perturbation-based selection: what is decided follows from scores alone."""
 
+import pytest
 import torch
 
 from tailnas.genotype.primitives import EDGES, NODES, PRIMITIVES, edge_index
@@ -49,6 +50,21 @@ def test_decisions_follow_what_the_network_loses():
     for node in range(NODES):
         for primitive, source in genotype.normal[2 * node : 2 * node + 2]:
             assert PRIMITIVES.index(primitive) == int(chosen[edge_index(node, source)].argmax())
+
+
+def test_inputs_are_missed_each_by_itself():
+    """Two inputs that stand in for one another are missed by nobody: both go, as the paper's algorithm has it."""
+    relaxation, alphas = projected()
+    first, second, third, fourth = (edge_index(2, source) for source in range(4))
+
+    def score():
+        there = relaxation.weights(alphas, None)["normal"].sum(1) > 0
+        either = float(there[first] | there[second])
+        return 4 * either + 2 * float(there[third]) + float(there[fourth]), 0.0
+
+    assert choose_inputs(relaxation, "normal", 2, score) == [2, 3]
+    kept = relaxation.weights(alphas, None)["normal"].sum(1)
+    assert kept[[first, second]].tolist() == [0, 0] and kept[[third, fourth]].tolist() == pytest.approx([1, 1])
 
 
 def test_equal_accuracies_are_told_apart_by_the_loss():

@@ -11,9 +11,9 @@ from tailnas.genotype.primitives import PRIMITIVES, edge_index
 from tailnas.methods.beta_darts import BetaDecay
 from tailnas.methods.darts_minus import AuxiliarySkip
 from tailnas.methods.drnas import Dirichlet
-from tailnas.methods.fair_darts import Independent
 from tailnas.methods.pc_darts import PartialChannels, edge_weights
 from tailnas.search.bilevel import Bilevel
+from tailnas.search.independent import Independent
 from tailnas.search.objective import SingleBranch
 from tailnas.search.relaxation import Relaxation, as_alphas, component
 from tailnas.space.cell import MixedEdge

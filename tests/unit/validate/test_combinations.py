@@ -22,6 +22,7 @@ GLMC = {
         "projection": 128,
     }
 }
+CONTRAST = {"retrain.branches": {"name": "proco", "weight": 1.0, "temperature": 0.1, "hidden": 512, "projection": 128}}
 LOGITS = {"retrain.loss": {"name": "logit_adjustment", "tau": 1.0}}
 DEFERRED = {"when": "deferred", "beta": 0.9, "divided_by": "weights"}
 ALWAYS = DEFERRED | {"when": "always"}
@@ -93,6 +94,14 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
             {**GLMC, "retrain.augmentation.image_mixing": {"name": "mixup", "alpha": 1.0}},
             "retrain.augmentation.image_mixing: \"mixup\" with retrain.branches.name 'glmc'; allowed: null",
         ),
+        (
+            {**CONTRAST, "retrain.augmentation.image_mixing": {"name": "mixup", "alpha": 1.0}},
+            "retrain.augmentation.image_mixing: \"mixup\" with retrain.branches.name 'proco'; allowed: null",
+        ),
+        (
+            {**CONTRAST, "adapt": {"method": "tau_norm", "tau": 0.5}},
+            "adapt.tau: 0.5 with retrain.branches.name: 'proco' corrects for class sizes twice; allowed: null",
+        ),
         *[
             (
                 {"retrain.training.epochs": epochs, "retrain.reweighting": DEFERRED},
@@ -122,7 +131,7 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
         ),
         (
             {**TWO, "study.methods": ["frozen"], "search.frozen.weights": "w.pth", "search.frozen.sha256": 64 * "0"},
-            "retrain.branches.name: 'two' with study.methods entry 'frozen'; allowed: 'one' or 'glmc'",
+            "retrain.branches.name: 'two' with study.methods entry 'frozen'; allowed: any other",
         ),
         *[
             (

@@ -1,6 +1,7 @@
 """Make the target long-tailed and cut it into the two halves of the search."""
 
 from tailnas.data.dataset import load_train
+from tailnas.data.origin import read_groups
 from tailnas.data.split_file import write_split
 from tailnas.foundation.settings import NATURAL
 from tailnas.foundation.stage import Stage, arguments, main
@@ -24,6 +25,7 @@ def run() -> None:
             settings.n_max,
             int(args.seed),
             train.classes,
+            read_groups(args.data, len(train.labels)),
         )
         with stage.writing() as folder:
             write_split(split, folder, train.classes)

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tailnas.data.npy import read_npy, write_npy
+from tailnas.data.origin import GROUPS_FILE, TABLE_FILE, Origin, group_numbers, write_table
 from tailnas.data.repeated import DIGESTS_FILE, Repeated, count_repeated, image_digests
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import Count, Section, first_mistake
 
 META_FILE = "meta.json"
 FILES = (
-    *(META_FILE, DIGESTS_FILE),
+    *(META_FILE, DIGESTS_FILE, GROUPS_FILE, TABLE_FILE),
     *(f"{part}_{what}.npy" for part in ("train", "test") for what in ("images", "labels")),
 )
-"""What `save` writes."""
+"""What `save` writes; files.csv where the images are files of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,17 @@ class Part:
         """(K,) images of each class."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
+    def only(self, rows: NDArray[np.int64]) -> Part:
+        """The images `rows` (M,) of it."""
+        return Part(self.images[rows], self.labels[rows], self.classes)
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images of the same K classes, uint8 (N, C, H, W) with labels int64 (N,)."""
+    """Training and test images of the same K classes, uint8 (N, C, H, W) with labels int64 (N,).
+
+    The test part may be empty where `split.folds` tests every image once.
+    """
 
     train_images: NDArray[np.uint8]
     train_labels: NDArray[np.int64]
@@ -48,6 +56,7 @@ class Dataset:
     classes: tuple[str, ...]
     name: str = ""
     kind: str = ""
+    origin: Origin | None = None
 
     @property
     def train(self) -> Part:
@@ -59,7 +68,7 @@ class Dataset:
 
 
 class Meta(Section):
-    """What meta.json says: names, image shape, training images of each class, and images that stand more than once."""
+    """What meta.json says: names, image shape, images of each class, and images that stand more than once."""
 
     name: str
     kind: str
@@ -67,12 +76,14 @@ class Meta(Section):
     image_size: Count
     channels: Count
     train_counts: tuple[int, ...]
+    test_counts: tuple[int, ...]
     repeated: Repeated
 
 
 def save(dataset: Dataset, folder: Path) -> Repeated:
-    """Write the four arrays, digests of all images and meta.json; the bytes depend on the content alone.
+    """Write the four arrays, digests and groups of all images, meta.json and, of files of the user's own, files.csv.
 
+    The bytes depend on the content alone.
     Returns how many images stand more than once.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +94,11 @@ def save(dataset: Dataset, folder: Path) -> Repeated:
     digests = np.concatenate([image_digests(part.images) for part in (dataset.train, dataset.test)])
     write_npy(folder / DIGESTS_FILE, digests)
     labels = np.concatenate([dataset.train_labels, dataset.test_labels])
+    names = dataset.origin.groups if dataset.origin else [""] * len(labels)
+    write_npy(folder / GROUPS_FILE, group_numbers(names))
+    if dataset.origin is not None:
+        rows = [("train", dataset.train_labels.tolist()), ("test", dataset.test_labels.tolist())]
+        write_table(folder / TABLE_FILE, dataset.origin, rows, dataset.classes)
     repeated, _ = count_repeated(digests, labels, len(dataset.train_labels))
     _, channels, image_size, _ = dataset.train_images.shape
     meta = Meta(
@@ -92,6 +108,7 @@ def save(dataset: Dataset, folder: Path) -> Repeated:
         image_size=image_size,
         channels=channels,
         train_counts=tuple(dataset.train.counts.tolist()),
+        test_counts=tuple(dataset.test.counts.tolist()),
         repeated=repeated,
     )
     text = json.dumps(meta.model_dump(), indent=1, ensure_ascii=False) + "\n"
@@ -112,7 +129,7 @@ def load_train(folder: Path) -> Part:
 
 
 def load_test(folder: Path) -> Part:
-    """The test images, for evaluation alone. Raises UserError naming the damaged file."""
+    """The test images, for evaluation alone. Raises UserError naming the damaged file, or where there are none."""
     return _load_part(folder, "test", load_meta(folder))
 
 

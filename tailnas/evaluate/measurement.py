@@ -1,4 +1,4 @@
-"""Networks measured on the balanced test set."""
+"""Networks measured on the test set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from tailnas.data.dataset import Part
-from tailnas.evaluate.metrics import confusion_counts, evaluate_predictions, per_class_recall, shot_groups
+from tailnas.evaluate.intervals import wilson
+from tailnas.evaluate.metrics import (
+    confusion_counts,
+    evaluate_predictions,
+    interval_metrics,
+    per_class_recall,
+    shot_groups,
+)
 from tailnas.space.multiply_adds import multiply_adds
 from tailnas.space.network import Network
 
@@ -50,6 +57,7 @@ def evaluate(
         right.append(predictions == test.labels)
     network = next(iter(networks.values()))
     metrics |= {
+        "intervals": {name: interval_metrics(matrix, counts) for name, matrix in confusion.items()},
         "groups": asdict(shot_groups(counts)),
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "multiply_adds": multiply_adds(network, network.in_channels, test.images.shape[-1]),
@@ -70,9 +78,16 @@ def predict(network: Network, images: NDArray[np.uint8], batch_size: int) -> NDA
 
 
 def write_per_class(path: Path, measured: Measurement, classes: Sequence[str], counts: Sequence[int]) -> None:
-    """class, name, count (training images), recall_retrained, recall_adapted, gained and lost (test images)."""
-    columns = ["class", "name", "count", *(f"recall_{name}" for name in measured.recall), "gained", "lost"]
-    values = [*measured.recall.values(), measured.gained, measured.lost]
+    """class, name, count (training images), test_images, of each network recall_<name> and the ends of Wilson's 95 %
+    interval, recall_<name>_low and _high, gained and lost (test images).
+    """
+    images = next(iter(measured.confusion.values())).sum(axis=1)
+    named: dict[str, NDArray[Any]] = {"test_images": images}
+    for name, recall in measured.recall.items():
+        low, high = wilson(np.diag(measured.confusion[name]), images)
+        named |= {f"recall_{name}": recall, f"recall_{name}_low": low, f"recall_{name}_high": high}
+    named |= {"gained": measured.gained, "lost": measured.lost}
+    columns, values = ["class", "name", "count", *named], named.values()
     rows = zip(range(len(classes)), classes, counts, *(column.tolist() for column in values), strict=True)
     _write(path, columns, rows)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
+from tailnas.evaluate.intervals import mean_recall_interval, wilson
 from tailnas.foundation.errors import UserError
 
 MANY_ABOVE = 100
@@ -91,7 +92,8 @@ def evaluate_predictions(
 
     Returns:
         top1, balanced_accuracy, macro_f1, ece, and many, medium, few (mean recall of the group's classes; None for
-        a group without a class in the test set).
+        a group without a class in the test set). top1 and ece are over the test images as they are; macro_f1 weighs
+        them so that each class of the test set counts alike, since precision depends on how common classes are.
 
     Raises:
         UserError: a probability is NaN or infinite, so the network has diverged.
@@ -113,14 +115,41 @@ def evaluate_predictions(
         )
     predictions = scores.argmax(axis=1)
     recall = per_class_recall(confusion_counts(truth, predictions, num_classes))
+    images = np.bincount(truth, minlength=num_classes)
+    weight = images.max() / images[truth]
     groups = shot_groups(counts)
     return {
         "top1": float(accuracy_score(truth, predictions)),
         "balanced_accuracy": float(np.nanmean(recall)),
-        "macro_f1": float(f1_score(truth, predictions, labels=np.unique(truth), average="macro", zero_division=0)),
+        "macro_f1": float(
+            f1_score(
+                truth,
+                predictions,
+                labels=np.unique(truth),
+                average="macro",
+                zero_division=0,
+                sample_weight=weight,
+            )
+        ),
         "ece": expected_calibration_error(scores, truth, bins),
         **{name: _mean_recall(recall, getattr(groups, name)) for name in GROUPS},
     }
+
+
+def interval_metrics(confusion: NDArray[np.int64], counts: Sequence[int]) -> dict[str, list[float] | None]:
+    """95 % intervals [low, high] of top1, balanced_accuracy, many, medium and few, by the test images alone.
+
+    confusion: (K, K) as from `confusion_counts`. None for a group without a class in the test set.
+    """
+    right, images = np.diag(confusion), confusion.sum(axis=1)
+    groups = shot_groups(counts)
+    found: dict[str, list[float] | None] = {"top1": wilson(right.sum(), images.sum()).tolist()}
+    every = tuple(range(len(images)))
+    for name, classes in {"balanced_accuracy": every, **{group: getattr(groups, group) for group in GROUPS}}.items():
+        chosen = np.asarray(classes, np.int64)
+        known = bool(images[chosen].any())
+        found[name] = list(mean_recall_interval(right[chosen], images[chosen])) if known else None
+    return found
 
 
 def _mean_recall(recall: NDArray[np.float64], classes: Sequence[int]) -> float | None:

@@ -25,7 +25,7 @@ def inspected(root: Path) -> Summary:
 
 def text(summary: Summary) -> str:
     """What the command prints."""
-    sizes, whole, tested = summary.classes(), summary.whole, summary.test_per_class
+    sizes, whole = summary.classes(), summary.whole
     width = max(len("class"), *(len(size.name) for size in sizes))
     parts = summary.parts
     lines = [
@@ -36,7 +36,7 @@ def text(summary: Summary) -> str:
         f"{'class':{width}}  {'train':>7}" + "".join(f"  {part:>7}" for part in parts) + "  recall known to",
     ]
     for size in sizes:
-        count = size.held_out["test"] if "test" in parts else min(tested, size.training)
+        count = summary.tested(size)
         held_out = "".join(f"  {size.held_out[part]:>7,}" for part in parts)
         known = f"±{100 * recall_half_width(count):.0f} points on {count:,}" if count else "no test image"
         lines.append(f"{size.name:{width}}  {size.training:>7,}{held_out}  {known}")

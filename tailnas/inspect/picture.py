@@ -54,11 +54,11 @@ def draw(summary: Summary, path: Path) -> None:
     sides.set_ylabel("height in pixels")
     sides.set_title("Sizes of the images", loc="left")
     sides.spines[["top", "right"]].set_visible(False)
-    tested = summary.test_per_class
-    known = f"±{100 * recall_half_width(tested):.0f} points"
+    fewest = min(map(summary.tested, sizes))
+    known = f"±{100 * recall_half_width(fewest):.0f} points"
     figure.suptitle(
         f"{summary.root.resolve().name}: {counted(len(whole), 'image')} in {counted(len(sizes), 'class')}\n"
-        f"With {tested} test images per class a recall is known to about {known}",
+        f"Each recall is known to about {known} or better: the fewest test images of a class are {fewest}",
         x=0.01,
         ha="left",
         fontsize=11,

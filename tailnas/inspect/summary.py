@@ -11,9 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-LEAST_TRAINING = 4
-"""Training images that a class needs: two in each half of the search."""
+LEAST_TRAINING = 2
+"""Training images that a class needs where the data keeps its own tail: one in each half of the search."""
 MOST_TESTED = 50
+SHARE_TESTED, LEAST_TESTED = 0.25, 5
+"""Of classes that are too small for MOST_TESTED."""
+SEQUENCE = 4
+"""Nearly identical images from which on they are a sequence."""
 SUGGESTED_SIDES = (16, 64)
 NAMED_AT_MOST = 5
 
@@ -54,13 +58,27 @@ class Summary:
         return sorted(sizes, key=lambda size: (-size.training, size.name))
 
     @property
-    def test_per_class(self) -> int:
-        """Images of each class to test on: a quarter of the rarest class, or all that a given test part allows."""
-        sizes = self.classes()
-        if "test" in self.parts:
-            return min(size.held_out["test"] for size in sizes)
-        rarest = sizes[-1].training
-        return max(0, min(MOST_TESTED, max(rarest // 4, 1), rarest - LEAST_TRAINING))
+    def test_part(self) -> str:
+        """The part that is tested on, as the folder source has it: test/, or else val/, or else "" for a new one."""
+        return next((part for part in ("test", "val") if part in self.parts), "")
+
+    @property
+    def test_per_class(self) -> int | tuple[float, int] | None:
+        """What to set: a number of images, a share of each class with a least number, None for a given test part."""
+        if self.test_part:
+            return None
+        rarest = self.classes()[-1].training
+        if rarest * SHARE_TESTED >= MOST_TESTED:
+            return MOST_TESTED
+        return SHARE_TESTED, max(0, min(LEAST_TESTED, rarest // 2, rarest - LEAST_TRAINING))
+
+    def tested(self, size: ClassSize) -> int:
+        """Test images of a class, in the given test part or in the one suggested."""
+        if (setting := self.test_per_class) is None:
+            return size.held_out[self.test_part]
+        if isinstance(setting, int):
+            return setting
+        return max(setting[1], min(round(setting[0] * size.training), size.training - LEAST_TRAINING))
 
     @property
     def imbalance_factor(self) -> float:
@@ -76,7 +94,7 @@ class Summary:
             named = [f"{row.file!r} ({row.problem})" for row in broken.head(NAMED_AT_MOST).itertuples()]
             lines.append(f"{counted(len(broken), 'file')} no whole image: {listed(named, len(broken))}")
         sizes = self.classes()
-        taken = 0 if "test" in self.parts else 1
+        taken = 0 if self.test_part else 1
         small = [f"{s.name!r} ({s.training})" for s in sizes if s.training < LEAST_TRAINING + taken]
         if small:
             lines.append(
@@ -118,14 +136,15 @@ class Summary:
 
     def _sequences(self) -> list[str]:
         sizes = self.files[self.files["near"] >= 0].groupby("near").size()
-        long = sizes[sizes >= LEAST_TRAINING]
+        long = sizes[sizes >= SEQUENCE]
         if long.empty:
             return []
         first = self.files[self.files["near"] == long.idxmax()]["file"].iloc[0]
         return [
-            f"{counted(len(long), 'sequence')} of {LEAST_TRAINING} or more nearly identical images "
+            f"{counted(len(long), 'sequence')} of {SEQUENCE} or more nearly identical images "
             f"({long.sum():,} in all, the longest {long.max()}, from {first!r} on), such as frames of one scene: "
-            "a random test part would hold frames of scenes trained on; give test/ scenes of its own"
+            "a random test part would hold frames of scenes trained on; have data.target.group tell scenes by their "
+            "files' names, or give test/ scenes of its own"
         ]
 
     def _short_sides(self) -> NDArray[np.int64]:
@@ -146,9 +165,18 @@ class Summary:
             f"  channels: {channels}\n"
             f"  watch: {{target: {quoted(os.fspath(self.root))}}}\n"
             f"  target: {{kind: folder, name: {name}, path: {quoted(os.fspath(self.root))}, "
-            f"test_per_class: {max(1, self.test_per_class)}, seed: 0}}\n"
+            f"test_per_class: {self._setting()}, group: null, unreadable: {self._unreadable()}, seed: 0}}\n"
             f"split: {{profile: natural, class_order: given, n_max: null}}"
         )
+
+    def _setting(self) -> str:
+        setting = self.test_per_class
+        if isinstance(setting, tuple):
+            return f"{{fraction: {setting[0]}, least: {setting[1]}}}"
+        return "null" if setting is None else str(setting)
+
+    def _unreadable(self) -> str:
+        return "skip" if (self.files["problem"] != "").any() else "refuse"
 
 
 def quoted(text: str) -> str:

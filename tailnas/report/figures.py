@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
 from tailnas.derive.palette import INK, MUTED
+from tailnas.evaluate.intervals import wilson
 from tailnas.evaluate.metrics import FEW_BELOW, GROUPS, MANY_ABOVE
 from tailnas.report.palette import ADAPTED, GRID, RETRAINED
 from tailnas.report.runs import MODELS, Run
@@ -81,7 +82,10 @@ def _dumbbell(axes: Axes, row: int, runs: list[Run], metric: str) -> None:
 
 
 def recall_by_size(by_method: dict[str, list[Run]]) -> Figure:
-    """Recall against training images, largest class left: one marker per class and seed, lines of their means."""
+    """Recall against training images, largest class left: one marker per class and seed, lines of their means.
+
+    Bars of a single run are Wilson's 95 % intervals by the test images.
+    """
     columns = min(4, max(3, len(by_method)))
     rows = -(-len(by_method) // columns)
     figure = Figure(figsize=(PAGE_WIDTH, 0.5 + 2.75 * rows))
@@ -116,6 +120,10 @@ def _recall_panel(axes: Axes, runs: list[Run]) -> None:
         if many_classes:
             x, y = (np.array([part.mean() for part in np.array_split(values, BINS)]) for values in (x, y))
         axes.plot(x, y, markersize=4.5, linewidth=1.6, label=TITLES[model], **_STYLES[model])
+        if len(runs) == 1 and not many_classes:
+            matrix = runs[0].confusion[model][np.ix_(order[0], order[0])]
+            low, high = 100 * wilson(np.diag(matrix), matrix.sum(axis=1))[:, known]
+            axes.vlines(x, low, high, color=_STYLES[model]["color"], linewidth=0.9, alpha=0.45, zorder=1)
     axes.set_xscale("log")
     axes.set_xlim(sizes.max() * 1.18, max(sizes.min(), 0.5) / 1.18)
     axes.set_ylim(-4, 104)

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from tailnas.data.dataset import Meta, Part, load_meta, load_train
 from tailnas.derive.drawing import cell_svg
+from tailnas.evaluate.intervals import TOO_WIDE, wilson
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import Study
 from tailnas.report import curves, figures
@@ -21,6 +23,7 @@ from tailnas.report.comparisons import compare_methods, comparisons_frame
 from tailnas.report.figures import size_order
 from tailnas.report.findings.chapters import chapters
 from tailnas.report.plots import confusion_frame, per_class_frame, search_frame
+from tailnas.report.recalls import ROW_METRICS, recall_rows
 from tailnas.report.runs import MODELS, Factor, Results, Run, read_results
 from tailnas.report.summary import METRIC_TITLES, mean_metric, study_metrics, summary_frame
 from tailnas.report.svg import inline_svg, report_style
@@ -93,6 +96,8 @@ def render_page(results: Results, meta: Meta, part: Part) -> str:
         meta=meta,
         results=results,
         metrics=metric_columns(results),
+        known_metrics=ROW_METRICS,
+        too_wide=TOO_WIDE,
         titles=METRIC_TITLES,
         chapters=chapters(results, meta.repeated),
         factors=factors,
@@ -128,6 +133,7 @@ def _of_factor(results: Results, factor: Factor, part: Part) -> dict[str, Any]:
         "cards": [(method, _card(own)) for method, own in by_method.items()],
         "spreads": spreads(results, factor),
         "classes": class_views(runs[0], part),
+        "known": recall_rows(results, factor),
         "means": mean_rows(results, factor) if len(results.seeds) > 1 else [],
         "rows": run_rows(results, factor),
         "comparisons": compare_methods(results, factor),
@@ -166,5 +172,7 @@ def _of_run(results: Results, run: Run) -> dict[str, Any]:
         "cells": [Markup(cell_svg(component, edges)) for component, edges in run.genotype.components().items()],
         "alphas": _inline(alphas_over_time(run), f"alphas-{run.name}", f"Alphas of {run.name}") if drawn else None,
         "order": size_order(run.counts).tolist(),
+        "tested": run.confusion["adapted"].sum(axis=1).tolist(),
+        "ends": {model: wilson(np.diag(run.confusion[model]), run.confusion[model].sum(axis=1)) for model in MODELS},
         "groups": run.groups.by_class,
     }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tailnas.evaluate.intervals import wilson
 from tailnas.report.runs import MODELS, Results, Run
 
 
@@ -26,11 +27,17 @@ def search_frame(results: Results) -> pd.DataFrame:
 
 
 def per_class_frame(results: Results) -> pd.DataFrame:
-    """One row per run, model and class: `class`, `name`, `count` (training images), `recall`."""
+    """One row per run, model and class: `class`, `name`, `count` (training images), `recall`, its number of
+    `test_images` and the ends `low` and `high` of Wilson's 95 % interval.
+    """
     frames = []
     for run in results.runs:
         classes = {"class": range(len(run.classes)), "name": run.classes, "count": run.counts}
-        frames += [_keyed(run, {"model": model, **classes, "recall": run.recall[model]}) for model in MODELS]
+        for model in MODELS:
+            images = run.confusion[model].sum(axis=1)
+            low, high = wilson(np.diag(run.confusion[model]), images)
+            known = {"recall": run.recall[model], "test_images": images, "low": low, "high": high}
+            frames.append(_keyed(run, {"model": model, **classes, **known}))
     return pd.concat(frames, ignore_index=True)
 
 

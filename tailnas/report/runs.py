@@ -49,6 +49,7 @@ class Evaluation(Section):
 
     retrained: Scores
     adapted: Scores
+    intervals: dict[str, dict[str, list[Share] | None]]
     groups: Groups
     parameters: Count
     multiply_adds: Count
@@ -102,6 +103,8 @@ class Run:
     """(K,) training images of each class, both search halves together."""
     metrics: dict[str, dict[str, float | None]]
     """For `retrained` and `adapted`: top1, balanced_accuracy, macro_f1, ece, many, medium, few."""
+    intervals: dict[str, dict[str, list[float] | None]]
+    """Likewise, 95 % intervals [low, high] of top1, balanced_accuracy, many, medium, few by the test images."""
     groups: Groups
     parameters: int
     multiply_adds: int
@@ -156,6 +159,8 @@ class Results:
     retrain_seeds: tuple[int, ...]
     runs: tuple[Run, ...]
     pretrain: dict[int, Pretraining]
+    folds: bool = False
+    """Whether each seed is a fold, tested on images of its own."""
 
     @property
     def searches(self) -> list[Run]:
@@ -251,6 +256,7 @@ def _read_run(runs: Path, splits: Path, method: str, factor: Factor, seed: int, 
         classes=tuple(classes["name"]),
         counts=counts,
         metrics={"retrained": found.retrained.model_dump(), "adapted": found.adapted.model_dump()},
+        intervals=found.intervals,
         groups=found.groups,
         parameters=found.parameters,
         multiply_adds=found.multiply_adds,
@@ -280,7 +286,7 @@ def read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
         if table.empty or not set(columns) <= set(table):
             raise ValueError(f"{len(table)} rows of {', '.join(map(str, table))}")
         for column in table.columns.difference(list(columns)):
-            pd.to_numeric(table[column])
+            pd.to_numeric(table[column].replace("nan", np.nan))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {_line(error)}; allowed: an earlier stage's {', '.join(columns)}") from None
     return table

@@ -23,8 +23,9 @@ METRIC_TITLES = {
 
 
 def summary_frame(results: Results) -> pd.DataFrame:
-    """One row per run: `run`, `method`, `imbalance_factor`, seeds, sizes, `<model>_<metric>` in fractions, costs, and
-    the genotype in one line of JSON, as `search.given.genotypes` takes it.
+    """One row per run: `run`, `method`, `imbalance_factor`, seeds, sizes, `<model>_<metric>` in fractions, the ends
+    `<model>_<metric>_low` and `_high` of their 95 % intervals by the test images, costs, and the genotype in one line
+    of JSON, as `search.given.genotypes` takes it.
 
     Search cost is counted in multiply-adds (of one image's forward pass, times the images seen), never in seconds.
     Pretraining is that of the super-network which the search started from; all searches of a seed share it.
@@ -46,6 +47,12 @@ def _row(results: Results, run: Run) -> dict[str, Any]:
         "test_images": run.test_images,
         "group_rule": run.groups.rule,
         **{f"{model}_{metric}": run.metrics[model][metric] for model in MODELS for metric in METRICS},
+        **{
+            f"{model}_{metric}_{end}": np.nan if ends is None else ends[index]
+            for model in MODELS
+            for metric, ends in run.intervals[model].items()
+            for index, end in enumerate(("low", "high"))
+        },
         "search_optimiser_steps": run.cost.optimiser_steps,
         "search_images": run.cost.images,
         "search_multiply_adds": run.cost.total,

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from tailnas.data.dataset import Dataset
-from tailnas.fetch.held_out import balanced_test_part
+from tailnas.fetch.held_out import held_out_part
 from tailnas.fetch.resize import resized
 from tailnas.fetch.settings import DataSet
 from tailnas.foundation.settings import Seed
@@ -44,5 +44,5 @@ def load(settings: Settings, image_size: int, channels: int) -> Dataset:
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     images = resized(grey, image_size, channels)
     labels = digits.target.astype(np.int64)
-    test = balanced_test_part(labels, len(CLASSES), settings.test_per_class, settings.seed, "digits")
-    return Dataset(images[~test], labels[~test], images[test], labels[test], CLASSES, settings.name, "digits")
+    tested = held_out_part(labels, [settings.test_per_class] * len(CLASSES), settings.seed, "digits")
+    return Dataset(images[~tested], labels[~tested], images[tested], labels[tested], CLASSES, settings.name, "digits")

@@ -1,7 +1,8 @@
-"""Images of the user's own: `path`/<class>/*, or `path`/train/<class>/* and `path`/test/<class>/*.
+"""Images of the user's own: `path`/<class>/*, or `path`/train/<class>/* with test/, val/ or both beside it.
 
-Training/ and TEST/ will do as well. Classes are sorted by name. Where there are both train/ and test/, other folders
-beside them are not looked at.
+Training/, VAL/ and so on will do as well. Classes are sorted by name. Without test/, val/ is the test part; with it,
+val/ joins train/, since the search cuts its own half of the training images. Other folders beside them are named and
+not read.
 """
 
 from __future__ import annotations
@@ -10,30 +11,20 @@ from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
-from tqdm import tqdm
 
 from tailnas.data.dataset import Dataset
-from tailnas.data.repeated import copies, count_repeated, image_digests
-from tailnas.fetch.class_folders import class_files, first, listed, require_distinct, subfolders
-from tailnas.fetch.held_out import balanced_test_part
-from tailnas.fetch.image_file import Unreadable, read_image
-from tailnas.fetch.settings import DataSet
+from tailnas.fetch.class_folders import class_files, listed, require_distinct, subfolders
+from tailnas.fetch.file_set import FileSet, FileSettings, counts_for_training, grouped, read_files
 from tailnas.foundation.errors import UserError
-from tailnas.foundation.settings import Seed
 
 
-class Settings(DataSet):
+class Settings(FileSettings):
     """Your own images, one directory per class, any sizes and modes."""
 
     path: Annotated[str, Field(min_length=1)] = Field(
-        description="Folder with one directory per class, or with train/ and test/ that hold them."
+        description="Folder with one directory per class, or with train/ and test/ (or val/) that hold them."
     )
-    test_per_class: Annotated[int, Field(ge=1)] = Field(
-        description="Images of each class in the test part (of those in test/, where that exists)."
-    )
-    seed: Seed = Field(description="Chooses the test part, the same for every study seed.")
 
     local_paths: ClassVar[tuple[str, ...]] = ("path",)
 
@@ -47,139 +38,94 @@ def shared_images(settings: Settings, other: Settings) -> str | None:
 
 def watched(settings: Settings) -> list[Path]:
     """Every file that is taken for an image. Raises UserError as `train_counts` does."""
-    listing = _listing(settings)
-    return [path for part in (listing.train, listing.test or {}) for files in part.values() for path in files]
+    return list(_files(settings)[0].files)
 
 
-PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 """Directories, in any case, that hold classes."""
 
 
-class _Listing(NamedTuple):
-    """Files of each class; `test` is None where the test part is still to be taken from `train`."""
+class _Layout(NamedTuple):
+    """Folders that hold classes: those for training, and the test part's where there is one; notes: what is unusual."""
 
-    train: dict[str, list[Path]]
-    test: dict[str, list[Path]] | None
+    training: list[Path]
+    test: Path | None
+    notes: list[str]
 
 
 def class_names(settings: Settings) -> tuple[str, ...]:
     """Names of the class directories. Raises UserError as `train_counts` does."""
-    return tuple(_listing(settings).train)
+    return _files(settings)[0].classes
 
 
 def train_counts(settings: Settings) -> list[int]:
     """Files of each class, less the test part. Raises UserError for a folder that cannot serve."""
-    listing = _listing(settings)
-    taken = settings.test_per_class if listing.test is None else 0
-    return [len(files) - taken for files in listing.train.values()]
+    return counts_for_training(_files(settings)[0], settings, "folder")
 
 
 def load(settings: Settings, image_size: int, channels: int) -> Dataset:
-    """settings: name, path, test_per_class, seed.
+    """settings: name, path, test_per_class, group, unreadable, seed.
 
-    The test part is a seeded choice of `test_per_class` images of each class, from test/ where that exists. Raises
-    UserError naming the files that are no images, or the same image in two classes or in both parts; copies within a
-    class and a part are printed.
+    The test part is test/, whole, or else val/, or else a seeded choice of each class. Raises UserError as `read_files`
+    does.
     """
-    listing = _listing(settings)
-    classes = tuple(listing.train)
-    train, train_labels = _flat(listing.train)
-    if listing.test is None:
-        tested = balanced_test_part(train_labels, len(classes), settings.test_per_class, settings.seed, "folder")
-        files, labels = train[~tested], train_labels[~tested]
-        test_files, test_labels = train[tested], train_labels[tested]
-    else:
-        files, labels = train, train_labels
-        candidates, test_labels = _flat(listing.test)
-        tested = balanced_test_part(test_labels, len(classes), settings.test_per_class, settings.seed, "folder")
-        test_files, test_labels = candidates[tested], test_labels[tested]
-    images = _read([*files, *test_files], settings, image_size, channels)
-    _require_once(images, np.concatenate([labels, test_labels]), len(files), [*files, *test_files], settings)
-    return Dataset(images[: len(files)], labels, images[len(files) :], test_labels, classes, settings.name, "folder")
+    files, notes = _files(settings)
+    for note in notes:
+        print(f"data: {settings.name}: path: {note}", flush=True)
+    return read_files(files, settings, "folder", image_size, channels)
 
 
-def _require_once(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], train_images: int, files: list[Path], settings: Settings
-) -> None:
-    """Raises UserError for an image in two classes or in both parts; names copies within one."""
-    key, digests = f"data: {settings.name}: path", image_digests(images)
-    _, crossing = count_repeated(digests, labels, train_images)
-    named = [" = ".join(repr(str(files[row])) for row in group) for group in copies(digests)]
-    if crossing:
-        wrong = [" = ".join(repr(str(files[row])) for row in group) for group in crossing]
-        raise UserError(
-            f"{key}: {len(wrong)} image(s) in two classes or in both the training and the test part: {first(wrong)}; "
-            "allowed: each image in one class and one part (what differs in size or colour alone may be one image at "
-            "data.image_size and data.channels)"
-        )
-    if named:
-        print(f"{key}: warning: {len(named)} image(s) more than once in a class: {first(named)}", flush=True)
+def _files(settings: Settings) -> tuple[FileSet, list[str]]:
+    key, root = f"data: {settings.name}: path", settings.own_folders()["path"]
+    layout = _layout(root, key)
+    folders = [*layout.training, *([layout.test] if layout.test else [])]
+    parts = [class_files(folder, key) for folder in folders]
+    classes = tuple(parts[0])
+    for folder, part in zip(folders[1:], parts[1:], strict=True):
+        if differing := sorted(set(classes) ^ set(part)):
+            both = f"{folders[0].name}/ and {folder.name}/"
+            raise UserError(f"{key}: {root}: {listed(differing)} in one of {both} alone; allowed: in both")
+    training = parts[: len(layout.training)]
+    blocks = [(c, [path for part in training for path in part[name]], False) for c, name in enumerate(classes)]
+    if layout.test:
+        blocks += [(c, parts[-1][name], True) for c, name in enumerate(classes)]
+    sizes = [len(paths) for _, paths, _ in blocks]
+    files = [path for _, paths, _ in blocks for path in paths]
+    require_distinct(files, key)
+    names = [path.relative_to(root).as_posix() for path in files]
+    tested = np.repeat([tested for _, _, tested in blocks], sizes) if layout.test else None
+    labels = np.repeat(np.array([c for c, _, _ in blocks], np.int64), sizes)
+    return FileSet(files, names, labels, tested, grouped(names, settings), classes), layout.notes
 
 
-def _listing(settings: Settings) -> _Listing:
-    key = f"data: {settings.name}: path"
-    root = settings.own_folders()["path"]
-    layout = _train_and_test(root, key)
-    if layout is None:
-        train, test = class_files(root, key), None
-        _require_enough(train, settings, settings.test_per_class + 1, "one of them for training")
-    else:
-        train, test = (class_files(folder, key) for folder in layout)
-        differing = sorted(set(train) ^ set(test))
-        if differing:
-            raise UserError(f"{key}: {root}: {listed(differing)} in one of train/ and test/ alone; allowed: in both")
-        _require_enough(test, settings, settings.test_per_class, "in test/")
-    require_distinct([path for files in (train, test or {}) for paths in files.values() for path in paths], key)
-    return _Listing(train, test)
-
-
-def _train_and_test(root: Path, key: str) -> tuple[Path, Path] | None:
-    if not root.is_dir():
-        return None
-    parts = [(PARTS[folder.name.casefold()], folder) for folder in subfolders(root, key) if _is_part(folder, key)]
-    holding = dict(parts)
-    if len(holding) < len(parts):
-        found = [folder.name for _, folder in parts]
-        raise UserError(f"{key}: {root}: {listed(found)}; allowed: one for training and one for test")
+def _layout(root: Path, key: str) -> _Layout:
+    """Raises UserError for parts that are there twice or without each other."""
+    folders = subfolders(root, key) if root.is_dir() else []
+    found = [(PARTS[folder.name.casefold()], folder) for folder in folders if _is_part(folder, key)]
+    holding = dict(found)
+    if len(holding) < len(found):
+        names = listed([folder.name for _, folder in found])
+        raise UserError(f"{key}: {root}: {names}; allowed: one for training, one for validation and one for test")
     if not holding:
-        return None  # they are classes, if they are there at all
-    if holding.keys() != {"train", "test"}:
-        (name,) = holding
-        raise UserError(f"{key}: {root}: {name}/ holds class directories; allowed: both train/ and test/, or neither")
-    return holding["train"], holding["test"]
+        return _Layout([root], None, [])  # they are classes, if they are there at all
+    if "train" not in holding or len(holding) == 1:
+        (name, *_) = holding
+        raise UserError(
+            f"{key}: {root}: {name}/ holds class directories; allowed: train/ with test/ or val/, or none of them"
+        )
+    notes = []
+    if others := [folder.name for folder in folders if folder not in holding.values()]:
+        notes.append(f"warning: {listed(others)} beside train/ and the test part are not read")
+    if "test" not in holding:
+        return _Layout([holding["train"]], holding["val"], [*notes, "val/ is the test part, since there is no test/"])
+    if "val" in holding:
+        notes.append("val/ joins train/, since the search cuts its own half of the training images")
+    return _Layout([holding[part] for part in ("train", "val") if part in holding], holding["test"], notes)
 
 
 def _is_part(folder: Path, key: str) -> bool:
     return folder.name.casefold() in PARTS and bool(subfolders(folder, key))
-
-
-def _require_enough(classes: dict[str, list[Path]], settings: Settings, least: int, purpose: str) -> None:
-    name = min(classes, key=lambda name: len(classes[name]))
-    if len(classes[name]) < least:
-        raise UserError(
-            f"data: {settings.name}: test_per_class: {settings.test_per_class} needs {least} images of each class "
-            f"({purpose}), but {name!r} has {len(classes[name])}; allowed: fewer, or more images"
-        )
-
-
-def _flat(classes: dict[str, list[Path]]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
-    files = np.empty(sum(map(len, classes.values())), np.object_)
-    files[:] = [path for paths in classes.values() for path in paths]
-    return files, np.repeat(np.arange(len(classes), dtype=np.int64), [len(paths) for paths in classes.values()])
-
-
-def _read(files: list[Path], settings: Settings, image_size: int, channels: int) -> NDArray[np.uint8]:
-    images = np.empty((len(files), channels, image_size, image_size), np.uint8)
-    unreadable = []
-    for image, path in zip(images, tqdm(files, desc=settings.name, leave=False, disable=None), strict=True):
-        try:
-            image[:] = read_image(path, image_size, channels)
-        except Unreadable as error:
-            unreadable.append(f"{str(path)!r} ({error})")
-    if unreadable:
-        raise UserError(
-            f"data: {settings.name}: path: {len(unreadable)} of {len(files)} files are no whole images: "
-            f"{first(unreadable)}; "
-            "allowed: images that Pillow reads, such as PNG, JPEG, WebP, TIFF"
-        )
-    return images

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tailnas.data.grouped_parts import grouped_parts
 from tailnas.data.split_file import HALVES, Split
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.seeding import numpy_generator
 
 SMALLEST_HALF = 2
-"""Images of a class that each half needs, so that batches and accuracy of a half know the class."""
+"""Images of a class that each half needs where the tail is made, so that no class is a single image there."""
+
+SMALLEST_NATURAL_HALF = 1
+"""Likewise where the data keeps its own tail: rare images are not thrown away."""
 
 
 def class_counts(n_max: int, num_classes: int, imbalance_factor: float, profile: str = "exp") -> list[int]:
@@ -80,16 +84,18 @@ def planned_counts(
     Both n_max and imbalance_factor are of no effect for `natural`, which keeps everything. class_order: `given` makes
     class 0 the head, `shuffled` draws the order from `seed` alone, so every imbalance factor ranks the classes alike.
 
-    Raises UserError where a class has too few images, or is left with fewer than two in a search half.
+    Raises UserError where a class has too few images, or is left with fewer than two in a search half (one for
+    `natural`).
     """
     names = [str(c) for c in range(len(available))] if classes is None else list(classes)
     least = 2 * SMALLEST_HALF
     if profile == "natural":
+        least = 2 * SMALLEST_NATURAL_HALF
         for name, count in zip(names, available, strict=True):
             if count < least:
                 raise UserError(
-                    f"split.profile: natural leaves class {name!r} with {count} image(s), but {SMALLEST_HALF} are "
-                    f"needed in each search half; allowed: at least {least} training images in every class "
+                    f"split.profile: natural leaves class {name!r} with {count} image(s), but each search half "
+                    f"needs {SMALLEST_NATURAL_HALF}; allowed: at least {least} training images in every class "
                     "(add images, or lower data.target.test_per_class)"
                 )
         return [int(count) for count in available]
@@ -137,11 +143,13 @@ def long_tailed_split(
     n_max: int | None,
     seed: int,
     classes: Sequence[str] | None = None,
+    groups: NDArray[np.int64] | None = None,
 ) -> Split:
     """Keep a seeded choice of images of each class and cut each class into two halves.
 
-    labels: (N,) integers below `num_classes`, one for each training image; the other arguments as in
-    `planned_counts`, whose errors are raised. A class is cut into halves that differ by at most one image; the odd
+    labels: (N,) integers below `num_classes`, one for each training image; groups: (N,) numbers of images that stay
+    together, None where each is by itself; the other arguments as in `planned_counts`, whose errors are raised. Without
+    groups a class is cut into halves that differ by at most one image; the odd
     images go to the two halves in turn, starting with a seeded one. With equal seeds, the images kept at a larger
     imbalance factor are a subset of those kept at a smaller one.
     """
@@ -161,7 +169,31 @@ def long_tailed_split(
     rows = np.concatenate(indices).astype(np.int64)
     by_row = np.argsort(rows)
     rows = rows[by_row]
-    return Split(rows, known[rows], np.array(HALVES)[np.concatenate(halves)[by_row]], num_classes)
+    half = np.concatenate(halves)[by_row]
+    if groups is not None and len(np.unique(groups[rows])) < len(rows):
+        half = _whole_groups(known[rows], groups[rows], num_classes, seed, classes)
+    return Split(rows, known[rows], np.array(HALVES)[half], num_classes)
+
+
+def _whole_groups(
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    num_classes: int,
+    seed: int,
+    classes: Sequence[str] | None,
+) -> NDArray[np.int64]:
+    """The half, 0 or 1, of each image where groups stay together. Raises UserError for a class of one group."""
+    targets = np.tile(np.bincount(labels, minlength=num_classes) / 2, (2, 1))
+    generator = numpy_generator(seed, "split", "groups")
+    half = grouped_parts(labels, groups, targets, np.ones((2, num_classes), np.int64), generator)
+    for c in range(num_classes):
+        if len(set(half[labels == c].tolist())) < 2:
+            name = str(c) if classes is None else classes[c]
+            raise UserError(
+                f"data.target.group: the training images of class {name!r} cannot be cut into two halves of whole "
+                "groups; allowed: images of at least 2 groups in every class"
+            )
+    return half
 
 
 def _checked_labels(labels: ArrayLike, num_classes: int) -> NDArray[np.int64]:

@@ -17,6 +17,8 @@ Node = dict[str, Any]
 def field_errors(error: ValidationError, schema: Node, document: Any) -> Iterator[str]:
     """One line for each mistake in `document`, which does not fit `schema`."""
     for problem in error.errors(include_url=False):
+        if problem["type"] == "int_type" and isinstance(problem["input"], dict) and problem["loc"][-1] == "int":
+            continue  # of a number or a section, it is the section's keys that are wrong
         key, node, parent = _locate(schema, document, problem["loc"])
         value = short(problem["input"])
         if problem["type"] == "missing":
@@ -69,7 +71,7 @@ def _branch(node: Node, schema: Node, value: Any) -> tuple[Node, str | None]:
     if "anyOf" in node and isinstance(value, dict):
         node = next((found for one in node["anyOf"] if (found := resolve(one, schema)).get("type") == "object"), node)
     if "discriminator" not in node or not isinstance(value, dict):
-        return node, None
+        return node, node.get("title")
     chosen = value.get(node["discriminator"]["propertyName"])
     found = choices(node, schema)
     return (found[chosen], chosen) if isinstance(chosen, str) and chosen in found else (node, None)

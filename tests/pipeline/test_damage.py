@@ -510,7 +510,7 @@ def test_engines_name_a_source_that_cannot_be_read(study, tmp_path, engine):
         (images / name).mkdir(parents=True)
         for index in range(12):
             (images / name / f"{index}.png").write_text("no image")
-    folder = f"{{name: own, kind: folder, path: {images}, test_per_class: 2, seed: 0}}"
+    folder = f"{{name: own, kind: folder, path: {images}, test_per_class: 2, group: null, unreadable: refuse, seed: 0}}"
     changed = re.sub(r"^  source:.*\n(    .*\n)*", f"  source: {folder}\n", document, flags=re.MULTILINE)
     assert changed != document
     changed = re.sub(r"^  watch:.*\n", f"  watch: {{source: {images}}}\n", changed, flags=re.MULTILINE)

@@ -126,7 +126,8 @@ def test_prune_never_touches_what_no_stage_has_named(project):
 def test_prune_never_touches_the_images_that_the_study_reads(project):
     """Not even where they lie in a folder that an earlier study fetched."""
     document = (project.root / "params.yaml").read_text()
-    folder = "{name: own, kind: folder, path: data/raw/old/images, test_per_class: 2, seed: 0}"
+    own = "test_per_class: 2, group: null, unreadable: refuse, seed: 0"
+    folder = f"{{name: own, kind: folder, path: data/raw/old/images, {own}}}"
     changed = re.sub(r"^  source:.*\n(    .*\n)*", f"  source: {folder}\n", document, flags=re.MULTILINE)
     changed = re.sub(r"^  watch:.*\n", "  watch: {source: data/raw/old/images}\n", changed, flags=re.MULTILINE)
     (project.root / "params.yaml").write_text(changed)

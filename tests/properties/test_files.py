@@ -98,7 +98,7 @@ def test_any_folder_of_images(tmp_path, examples):
                 (inside / "again.png").symlink_to("0.png")
             if odd == "above":
                 (inside / "link").symlink_to(root)
-        ask = folder.Settings(name="birds", path=str(root), test_per_class=1, seed=0)
+        ask = folder.Settings(name="birds", path=str(root), test_per_class=1, group=None, unreadable="refuse", seed=0)
         try:
             found = folder.load(ask, 16, data.draw(st.sampled_from([1, 3])))
         except UserError as error:

@@ -3,13 +3,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from tailnas.data.dataset import Part
+from tailnas.evaluate.intervals import mean_recall_interval, wilson
 from tailnas.evaluate.measurement import evaluate, write_per_class
 from tailnas.evaluate.metrics import (
     confusion_counts,
     evaluate_predictions,
     expected_calibration_error,
+    interval_metrics,
     per_class_recall,
     shot_groups,
 )
@@ -67,10 +70,59 @@ def test_known_answers_of_a_small_case():
     metrics = evaluate_predictions(one_hot(predictions, 3), labels, [200, 50, 5], bins=10)
     assert metrics["top1"] == pytest.approx(6 / 8)
     assert metrics["balanced_accuracy"] == pytest.approx(0.75)
-    # F1 of the three classes: 2*3/(4+4), 2*2/(3+2), 2*1/(1+2)
-    assert metrics["macro_f1"] == pytest.approx((0.75 + 0.8 + 2 / 3) / 3)
+    # images weigh 1, 2 and 2, as if each class had 4; F1 of the three classes: 2*3/(2*3+1+2), 2*4/(2*4+1), 2*2/(2*2+2)
+    assert metrics["macro_f1"] == pytest.approx((6 / 9 + 8 / 9 + 4 / 6) / 3)
     assert (metrics["many"], metrics["medium"], metrics["few"]) == (0.75, 1.0, 0.5)
     assert metrics["ece"] == pytest.approx(2 / 8)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5))
+def test_balanced_metrics_do_not_depend_on_how_many_test_images_a_class_has(seed, times):
+    """Class 0 tested `times` as often with the same outcomes: what counts classes alike stays, top-1 moves to it."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat([0, 1, 2], 6)
+    probabilities = generator.dirichlet(np.ones(3), size=len(labels))
+    rows = np.concatenate([np.tile(np.arange(6), times), np.arange(6, 18)])
+    even, uneven = (
+        evaluate_predictions(probabilities[chosen], labels[chosen], [200, 50, 5], 15) for chosen in (slice(None), rows)
+    )
+    for metric in ("balanced_accuracy", "macro_f1", "many", "medium", "few"):
+        assert uneven[metric] == pytest.approx(even[metric], abs=1e-12)
+    first = even["many"]
+    assert uneven["top1"] == pytest.approx((3 * even["top1"] + (times - 1) * first) / (2 + times))
+
+
+@given(st.integers(1, 300), st.data())
+def test_wilson_against_scipy(images, data):
+    right = data.draw(st.integers(0, images))
+    known = stats.binomtest(right, images).proportion_ci(method="wilson")
+    assert wilson([right], [images])[:, 0] == pytest.approx([known.low, known.high], abs=1e-12)
+    assert mean_recall_interval([right, 0], [images, 0]) == pytest.approx((known.low, known.high), abs=1e-12)
+
+
+def test_an_interval_of_nothing():
+    assert wilson([0], [0]).tolist() == [[0.0], [1.0]]
+    assert interval_metrics(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 2]]), [200, 50, 5])["medium"] is None
+
+
+def test_the_interval_of_a_mean_recall_covers_it():
+    """Exact coverage over all outcomes of three uneven classes, near what 95 % promise; the pooled Wilson interval,
+    which mistakes the mean recall for the share of right images, misses it nearly always.
+    """
+    images, recall = np.array([30, 6, 3]), np.array([0.9, 0.5, 0.2])
+    chance = [stats.binom.pmf(np.arange(n + 1), n, p) for n, p in zip(images, recall, strict=True)]
+    covered = pooled = 0.0
+    for right in np.ndindex(*(images + 1)):
+        weight = float(np.prod([chance[c][k] for c, k in enumerate(right)]))
+        if weight < 1e-7:
+            continue
+        low, high = mean_recall_interval(right, images)
+        covered += weight * (low <= recall.mean() <= high)
+        low, high = wilson(sum(right), images.sum())
+        pooled += weight * (low <= recall.mean() <= high)
+    assert 0.93 < covered < 0.99
+    assert pooled < 0.4
 
 
 def test_calibration_error_by_hand():
@@ -158,5 +210,9 @@ def test_images_that_adaptation_puts_right_or_wrong_are_counted_by_class(tmp_pat
     assert measured.recall["retrained"][0] == measured.recall["adapted"][0] == 2 / 3
     write_per_class(tmp_path / "per_class.csv", measured, test.classes, [30, 20, 10])
     lines = (tmp_path / "per_class.csv").read_text().splitlines()
-    assert lines[0] == "class,name,count,recall_retrained,recall_adapted,gained,lost"
+    ends = [f"recall_{name}{end}" for name in ("retrained", "adapted") for end in ("", "_low", "_high")]
+    assert lines[0] == ",".join(["class,name,count,test_images", *ends, "gained,lost"])
+    assert measured.metrics["intervals"]["adapted"]["top1"] == pytest.approx(
+        list(stats.binomtest(7, 8).proportion_ci(method="wilson"))
+    )
     assert lines[1].endswith(",1,1") and lines[3].endswith(",2,0")

@@ -1,3 +1,4 @@
+import csv
 import os
 import shutil
 import struct
@@ -8,13 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tailnas.data.dataset import save
+from tailnas.data.origin import files_of
 from tailnas.fetch.image_file import Unreadable, read_image
 from tailnas.foundation.errors import UserError
 from tailnas.sources import folder
 
 
 def settings(path: Path, **changes) -> folder.Settings:
-    return folder.Settings(**{"name": "mine", "path": str(path), "test_per_class": 2, "seed": 0, **changes})
+    given = {"test_per_class": 2, "group": None, "unreadable": "refuse", "seed": 0}
+    return folder.Settings(**{"name": "mine", "path": str(path), **given, **changes})
 
 
 def fill(root: Path, sizes: dict[str, int], first: int = 0) -> Path:
@@ -54,17 +58,95 @@ def test_the_test_part_is_the_seeds(tmp_path) -> None:
     assert levels(first) == levels(again) != levels(other)
 
 
-def test_train_and_test_directories(tmp_path) -> None:
+def test_a_test_part_of_its_own_is_used_whole(tmp_path, capsys) -> None:
     fill(tmp_path / "train", {"a": 3, "b": 4})
     fill(tmp_path / "test", {"a": 5, "b": 2}, first=100)
-    fill(tmp_path / "val", {"c": 1})
-    ask = settings(tmp_path)
+    (tmp_path / "notes").mkdir()
+    ask = settings(tmp_path, test_per_class=None)
     data = folder.load(ask, 16, 3)
-    assert data.train_images.shape == (7, 3, 16, 16)
     assert levels(data.train_images) == list(range(7))
     assert np.bincount(data.train_labels).tolist() == [3, 4] == folder.train_counts(ask)
-    assert np.bincount(data.test_labels).tolist() == [2, 2]
-    assert all(level >= 100 for level in levels(data.test_images))
+    assert levels(data.test_images) == list(range(100, 107))
+    assert np.bincount(data.test_labels).tolist() == [5, 2]
+    assert "path: warning: 'notes' beside train/ and the test part are not read" in capsys.readouterr().out
+    told(settings(tmp_path), "test_per_class: 2; allowed: null, since the data has a test part, which is used whole")
+
+
+def test_val_is_the_test_part_or_joins_the_training_images(tmp_path, capsys) -> None:
+    fill(tmp_path / "train", {"a": 3, "b": 4})
+    fill(tmp_path / "val", {"a": 2, "b": 1}, first=50)
+    ask = settings(tmp_path, test_per_class=None)
+    data = folder.load(ask, 16, 1)
+    assert (levels(data.train_images), levels(data.test_images)) == (list(range(7)), [50, 51, 52])
+    assert "val/ is the test part, since there is no test/" in capsys.readouterr().out
+    fill(tmp_path / "testing", {"a": 1, "b": 1}, first=100)
+    data = folder.load(ask, 16, 1)
+    assert levels(data.train_images) == [0, 1, 2, 50, 51, 3, 4, 5, 6, 52]
+    assert data.train_labels.tolist() == [0] * 5 + [1] * 5
+    assert levels(data.test_images) == [100, 101]
+    assert folder.train_counts(ask) == [5, 5]
+    assert "val/ joins train/, since the search cuts its own half of the training images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("share", "tested"),
+    [
+        ({"fraction": 0.25, "least": 2}, [30, 10, 2, 2]),
+        ({"fraction": 0.5, "least": 0}, [60, 20, 4, 2]),
+        ({"fraction": 0.9, "least": 1}, [108, 36, 7, 2]),  # 2 stay for training
+        ({"fraction": 0.0, "least": 2}, [2, 2, 2, 2]),
+    ],
+)
+def test_an_uneven_test_part(tmp_path, share, tested) -> None:
+    sizes = {"a": 120, "b": 40, "c": 9, "d": 4}
+    fill(tmp_path, sizes)
+    ask = settings(tmp_path, test_per_class=share)
+    data = folder.load(ask, 16, 1)
+    assert np.bincount(data.test_labels).tolist() == tested
+    assert np.bincount(data.train_labels).tolist() == folder.train_counts(ask)
+    assert sorted(levels(data.train_images) + levels(data.test_images)) == list(range(173))
+
+
+def test_groups_lie_in_one_part(tmp_path) -> None:
+    """Tracks of 30 frames, two of them across classes."""
+    rng = np.random.default_rng(0)
+    for track in range(12):
+        for frame in range(30):
+            name = "ab"[track % 2] if track < 10 else "ab"[frame % 2]
+            (tmp_path / name).mkdir(exist_ok=True)
+            pixels = rng.integers(0, 256, (16, 16), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"track{track:02}-{frame:02}.png")
+    share = {"fraction": 0.3, "least": 1}
+    data = folder.load(settings(tmp_path, test_per_class=share, group=r"track\d+"), 16, 1)
+    groups, training = np.array(data.origin.groups), len(data.train_labels)
+    assert len(set(groups)) == 12
+    assert not set(groups[:training]) & set(groups[training:])
+    assert np.bincount(data.test_labels).tolist() == pytest.approx([54, 54], abs=16)
+    whole = folder.load(settings(tmp_path, test_per_class=share), 16, 1)
+    tracks = np.array([name.split("/")[1].split("-")[0] for name in whole.origin.files])
+    assert set(tracks[:training]) & set(tracks[training:]), "without groups, frames of a track lie on both sides"
+    told(settings(tmp_path, group=r"a/track(\d+)"), "group: ", "is not found in 180 of 360 names")
+    told(settings(tmp_path, group="track"), "group: no test image; allowed: 2 images of each class for training")
+
+
+def test_unreadable_files_are_skipped_where_asked_and_recorded(tmp_path, capsys) -> None:
+    fill(tmp_path, {"a": 6, "b": 6})
+    for name in ("a/x.png", "b/y.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    data = folder.load(settings(tmp_path, unreadable="skip"), 16, 1)
+    fresh = folder.load(settings(fill(tmp_path / "fresh", {"a": 6, "b": 6})), 16, 1)
+    assert levels(data.test_images) == levels(fresh.test_images), "as if the files were not there"
+    assert levels(data.train_images) == levels(fresh.train_images)
+    assert sorted(data.origin.skipped) == [("a/x.png", "a", "not an image"), ("b/y.png", "b", "not an image")]
+    assert "warning: skipped 2 file(s), listed in files.csv" in capsys.readouterr().out
+    save(data, tmp_path / "saved")
+    rows = list(csv.DictReader((tmp_path / "saved/files.csv").open()))
+    assert [row["file"] for row in rows if row["problem"]] == [name for name, *_ in data.origin.skipped]
+    assert [row["file"] for row in rows if row["part"] == "test"] == files_of(tmp_path / "saved", "test")
+    for row in rows:
+        if row["part"]:
+            level = {"train": data.train_images, "test": data.test_images}[row["part"]][int(row["row"])].max()
+            assert Image.open(tmp_path / row["file"]).getpixel((0, 0)) == level
 
 
 def test_classes_may_be_called_train_and_test(tmp_path) -> None:
@@ -121,19 +203,18 @@ def test_the_same_image_in_two_files(tmp_path, capsys, copies, crossing, exact) 
     else:
         other = other.replace("png", "bmp")
         Image.open(tmp_path / one).convert("RGB").save(tmp_path / other)
+    ask = settings(tmp_path, test_per_class=None)
     if crossing:
-        ask = settings(tmp_path, test_per_class=4 if "test" in other else 2)
         text = told(ask, "path: 1 image(s) in two classes or in both the training and the test part: ", other)
         assert f"{str(tmp_path / one)!r} = " in text or f" = {str(tmp_path / one)!r}" in text
         return
-    (tmp_path / "test/a/image 4.png").unlink(missing_ok=True)
-    folder.load(settings(tmp_path, test_per_class=4), 16, 3)
+    folder.load(ask, 16, 3)
     said = capsys.readouterr().out
     assert said.startswith("data: mine: path: warning: 1 image(s) more than once in a class: ") and other in said
 
 
 def test_a_copy_that_the_seed_puts_into_both_parts(tmp_path) -> None:
-    fill(tmp_path, {"a": 4, "b": 4})
+    fill(tmp_path, {"a": 4, "b": 5})
     for i in range(4):
         shutil.copy(tmp_path / f"a/image {i}.png", tmp_path / f"a/again {i}.png")
     told(settings(tmp_path, test_per_class=3), "image(s) in two classes or in both the training and the test part")
@@ -327,7 +408,12 @@ def test_folders_that_cannot_serve(tmp_path) -> None:
     (root / "nothing/.hidden").write_bytes(b"x")
     told(settings(root), "no files in 'empty class', 'nothing'; allowed: at least one image")
     fill(root, {"empty class": 3, "nothing": 2})
-    told(settings(root), "test_per_class: 2 needs 3 images of each class", "'nothing' has 2")
+    told(
+        settings(root),
+        "test_per_class: 2 and 2 for training are 4 images of each class, but 'empty class' has 3, 'nothing' has 2; "
+        "allowed: up to 0, {fraction: 0.2, least: 0}, which leaves tiny classes untested, or more images",
+    )
+    assert folder.train_counts(settings(root, test_per_class={"fraction": 0.2, "least": 0})) == [3, 2, 2]
     fill(root, {"line\nbreak": 4})
     told(settings(root), r"class name 'line\nbreak'; allowed: printable UTF-8")
 
@@ -340,12 +426,12 @@ def test_names_that_are_no_text(tmp_path) -> None:
 
 def test_half_a_layout(tmp_path) -> None:
     fill(tmp_path / "train", {"a": 4, "b": 4})
-    told(settings(tmp_path), "train/ holds class directories; allowed: both train/ and test/, or neither")
-    fill(tmp_path / "test", {"a": 4, "c": 4})
+    told(settings(tmp_path), "train/ holds class directories; allowed: train/ with test/ or val/, or none of them")
+    fill(tmp_path / "test", {"a": 4, "c": 4}, first=50)
     told(settings(tmp_path), "'b', 'c' in one of train/ and test/ alone")
-    fill(tmp_path / "test", {"b": 1})
-    fill(tmp_path / "train", {"c": 1})
-    told(settings(tmp_path), "test_per_class: 2 needs 2 images of each class (in test/), but 'b' has 1")
+    fill(tmp_path / "test", {"b": 1}, first=60)
+    fill(tmp_path / "train", {"c": 1}, first=70)
+    told(settings(tmp_path, test_per_class=None), "path: training images are left of 'c' (1); allowed: 2 images")
 
 
 @pytest.mark.parametrize("names", [("Train", "Test"), ("TRAINING", "testing"), ("training", "test")])
@@ -353,7 +439,7 @@ def test_other_spellings_of_train_and_test(tmp_path, names) -> None:
     for name, first in zip(names, (0, 100), strict=True):
         fill(tmp_path / name, {"a": 4, "b": 4}, first=first)
     assert folder.class_names(settings(tmp_path)) == ("a", "b")
-    assert set(levels(folder.load(settings(tmp_path), 16, 1).test_images)) <= set(range(100, 108))
+    assert levels(folder.load(settings(tmp_path, test_per_class=None), 16, 1).test_images) == list(range(100, 108))
 
 
 def test_parts_of_the_data_are_no_classes(tmp_path) -> None:
@@ -367,7 +453,10 @@ def test_parts_of_the_data_are_no_classes(tmp_path) -> None:
 def test_train_twice(tmp_path) -> None:
     for name in ("Train", "training", "test"):
         fill(tmp_path / name, {"a": 4, "b": 4})
-    told(settings(tmp_path), "'Train', 'test', 'training'; allowed: one for training and one for test")
+    told(
+        settings(tmp_path),
+        "'Train', 'test', 'training'; allowed: one for training, one for validation and one for test",
+    )
 
 
 @pytest.mark.parametrize(("one", "other"), [("\u00fc", "u\u0308"), ("crow", "crow ")])

@@ -47,7 +47,7 @@ def test_wilson_by_hand() -> None:
     assert recall_half_width(0) == 1
 
 
-@pytest.mark.parametrize("sizes", [{"a": 5, "b": 5}, {"a": 300, "b": 40}, {"a": 900, "b": 700}])
+@pytest.mark.parametrize("sizes", [{"a": 5, "b": 2}, {"a": 300, "b": 40}, {"a": 900, "b": 700}])
 def test_the_block_to_paste_is_one_that_the_folder_source_takes(tmp_path, sizes) -> None:
     root = tmp_path / "it's mine: #1"
     for name, count in sizes.items():
@@ -59,7 +59,11 @@ def test_the_block_to_paste_is_one_that_the_folder_source_takes(tmp_path, sizes)
     assert block["data"]["image_size"] == 20 and block["data"]["channels"] == 1
     target = {key: value for key, value in block["data"]["target"].items() if key != "kind"}
     settings = folder.Settings.model_validate(target)
-    assert min(folder.train_counts(settings)) >= 4
+    by_name = sorted(summary.classes(), key=lambda size: size.name)
+    assert min(folder.train_counts(settings)) >= 2
+    assert [s.training - t for s, t in zip(by_name, folder.train_counts(settings), strict=True)] == [
+        summary.tested(s) for s in by_name
+    ]
     assert settings.path == str(root)
 
 
@@ -72,7 +76,8 @@ def test_parts_are_recognised_by_their_usual_names(tmp_path) -> None:
         ("a", 6, {"test": 3, "val": 2}),
         ("b", 5, {"test": 2, "val": 0}),
     ]
-    assert summary.test_per_class == 2
+    assert summary.test_per_class is None
+    assert [summary.tested(size) for size in summary.classes()] == [3, 2]
     assert summary.findings() == ["val/ has no image of 'b'"]
 
 
@@ -115,12 +120,12 @@ def test_frames_of_one_scene_are_told(tmp_path) -> None:
 
 
 def test_unreadable_files_small_classes_and_long_images_are_named(tmp_path) -> None:
-    root = fill(tmp_path, {"a": 9, "b": 3})
+    root = fill(tmp_path, {"a": 9, "b": 2})
     (root / "a" / "broken.png").write_bytes(b"not a png")
     photograph(99, (100, 20)).save(root / "a" / "long.png")
     found = inspected(root).findings()
     assert found[0] == "1 file no whole image: 'a/broken.png' (not an image)"
-    assert found[1].startswith("1 class of fewer than 5 images to train and test on: 'b' (3)")
+    assert found[1].startswith("1 class of fewer than 3 images to train and test on: 'b' (2)")
     assert found[2].startswith("1 image with one side over twice the other")
 
 

@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from tailnas.data.dataset import Dataset, save
-from tailnas.evaluate.metrics import confusion_counts, evaluate_predictions, shot_groups
+from tailnas.evaluate.metrics import confusion_counts, evaluate_predictions, interval_metrics, shot_groups
 from tailnas.foundation.seeding import numpy_generator
 from tailnas.foundation.settings import Study
 from tailnas.genotype.found import FOUND, write_alphas, write_genotype
@@ -211,18 +211,20 @@ def write_evaluation(folder, draw, classes, counts):
     size = np.log(np.asarray(counts, float))
     bias = {"retrained": 0.9 * (size - size.mean()), "adapted": 0.25 * (size - size.mean())}
     scores = 2.6 * np.eye(num_classes)[labels] + draw.normal(size=(len(labels), num_classes))
-    metrics, confusion, right = {}, [], {}
+    metrics, intervals, confusion, right = {}, {}, [], {}
     for model, shift in bias.items():
         logits = 2 * (scores + shift)
         probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         metrics[model] = evaluate_predictions(probabilities, labels, counts, bins=15)
         right[model] = probabilities.argmax(axis=1) == labels
         matrix = confusion_counts(labels, probabilities.argmax(axis=1), num_classes)
+        intervals[model] = interval_metrics(matrix, counts)
         confusion += [
             {"model": model, "true": true, "predicted": predicted, "count": n}
             for (true, predicted), n in np.ndenumerate(matrix)
         ]
     metrics |= {
+        "intervals": intervals,
         "groups": asdict(shot_groups(counts)),
         "parameters": int(18_000 + draw.integers(0, 4_000)),
         "multiply_adds": int(900_000 + draw.integers(0, 150_000)),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import Study
@@ -183,12 +184,16 @@ def test_every_class_stands_in_the_page_from_head_to_tail(make_tree):
     order = sorted(range(10), key=lambda index: -run.counts[index])
     text = Page(tree.build()["index.html"].decode()).text
     rows = text[text.index("Change, points") + 1 :]
-    rows = [word for word in rows if word.strip()][:60]
-    assert rows[0::6] == [run.classes[index] for index in order]
-    assert rows[1::6] == ["many"] + ["medium"] * 4 + ["few"] * 5
-    assert rows[2::6] == ["124", "85", "58", "40", "27", "18", "12", "8", "6", "4"]
-    assert rows[3::6] == [f"{100 * run.recall['retrained'][index]:.1f}" for index in order]
-    assert rows[5::6] == [points(run.recall["adapted"][index] - run.recall["retrained"][index]) for index in order]
+    rows = [word for word in rows if word.strip()][:70]
+    assert rows[0::7] == [run.classes[index] for index in order]
+    assert rows[1::7] == ["many"] + ["medium"] * 4 + ["few"] * 5
+    assert rows[2::7] == ["124", "85", "58", "40", "27", "18", "12", "8", "6", "4"]
+    assert set(rows[3::7]) == {"50"}
+    for cell, index in zip(rows[4::7], order, strict=True):
+        recall = run.recall["retrained"][index]
+        low, high = stats.binomtest(round(50 * recall), 50).proportion_ci(method="wilson")
+        assert cell == f"{100 * recall:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    assert rows[6::7] == [points(run.recall["adapted"][index] - run.recall["retrained"][index]) for index in order]
 
 
 def test_a_comparison_stands_in_the_page_with_its_interval_and_p_values(make_tree):
@@ -211,7 +216,7 @@ def test_what_was_not_measured_is_a_dash(make_tree):
     path.write_text(re.sub(r"(?m)^0,\d+,\d+$", "0,0,0", path.read_text()))
     text = Page(tree.build()["index.html"].decode()).text
     start = text.index("0", text.index("Change, points"))
-    assert text[start + 3 : start + 6] == ["–", "–", "–"]
+    assert text[start + 3 : start + 7] == ["0", "–", "–", "–"]
 
 
 def test_names_of_the_users_classes_are_text_everywhere(make_tree):

@@ -89,6 +89,30 @@ def test_halves_are_disjoint_and_hold_the_splits_proportions(request: dict) -> N
     assert (split.counts == np.stack([total, *by_half], 1)).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_groups_lie_in_one_half_that_holds_every_class(data: st.DataObject) -> None:
+    """Against a check of each group by itself; with groups of at most a tenth, halves differ by little."""
+    classes, per_group = data.draw(st.integers(2, 4)), data.draw(st.integers(1, 6))
+    labels, groups = [], []
+    for c in range(classes):
+        sizes = data.draw(st.lists(st.integers(1, per_group), min_size=2, max_size=20))
+        groups += np.repeat(100 * c + np.arange(len(sizes)), sizes).tolist()
+        labels += [c] * sum(sizes)
+    labels, groups = np.array(labels), np.array(groups)
+    split = long_tailed_split(labels, classes, "natural", "natural", "given", None, 0, groups=groups)
+    for group in set(groups.tolist()):
+        assert len(set(split.halves[groups[split.indices] == group])) == 1
+    assert split.counts.min() >= 1
+    assert np.abs(split.counts[:, 1] - split.counts[:, 2]).max() <= per_group
+
+
+def test_a_class_of_one_group_cannot_be_halved() -> None:
+    groups = np.array([0, 1, 2, 2, 2])
+    with pytest.raises(UserError, match=r"data\.target\.group: the training images of class 'rare' cannot be cut"):
+        long_tailed_split(np.array([0, 0, 1, 1, 1]), 2, "natural", "natural", "given", None, 0, ("a", "rare"), groups)
+
+
 LABELS = np.tile(np.arange(6), 80)
 
 
@@ -134,8 +158,9 @@ def test_no_factor_helps_a_tiny_class() -> None:
 
 
 def test_natural_too_few() -> None:
-    with pytest.raises(UserError, match=r"split\.profile: natural leaves class 'b' with 3 image"):
-        planned_counts([80, 3], 1, "natural", "given", None, 0, ("a", "b"))
+    with pytest.raises(UserError, match=r"split\.profile: natural leaves class 'b' with 1 image.*allowed: at least 2"):
+        planned_counts([80, 1], 1, "natural", "given", None, 0, ("a", "b"))
+    assert planned_counts([80, 2], 1, "natural", "given", None, 0) == [80, 2]
 
 
 def test_n_max_beyond_a_class() -> None:

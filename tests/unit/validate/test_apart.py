@@ -31,7 +31,8 @@ def check(tmp_path, monkeypatch):
 
     def check(path, name="birds", **other):
         document = read_yaml(REPOSITORY / "presets" / "default.yaml")
-        document["data"]["target"] = {"kind": "folder", "name": name, "path": path, "test_per_class": 1, "seed": 0}
+        own = {"test_per_class": 1, "group": None, "unreadable": "refuse", "seed": 0}
+        document["data"]["target"] = {"kind": "folder", "name": name, "path": path, **own}
         document["data"]["watch"] = {"target": str(Path(path).expanduser())}
         document["data"].update(other)
         if "source" in other:

@@ -257,7 +257,8 @@ def cifar(name, kind):
 
 
 def folder(name, path):
-    return {"name": name, "kind": "folder", "path": path, "test_per_class": 5, "seed": 0}
+    own = {"test_per_class": 5, "group": None, "unreadable": "refuse", "seed": 0}
+    return {"name": name, "kind": "folder", "path": path, **own}
 
 
 def glyphs(name):

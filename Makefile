@@ -6,7 +6,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 EVERY_METHOD := $(patsubst %,tests/pipeline/test_%.py,methods staleness upkeep declarations)
 
-.PHONY: help preset repro study test test-study test-every-method test-slow lint install bench verify prune lock docs
+.PHONY: help preset repro study test test-study test-every-method test-slow test-faults lint install bench verify prune lock docs
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test-every-method: install
 
 test-slow: install  ## the tests that take too long for every day
 	python -m pytest -m slow
+
+test-faults: install  ## a hundred kills, damage to every kind of file, full disks, little memory
+	python -m pytest -n 2 --dist worksteal -m faults tests/faults
 
 lint: install
 	ruff check .

@@ -6,7 +6,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 EVERY_METHOD := $(patsubst %,tests/pipeline/test_%.py,methods staleness upkeep declarations)
 
-.PHONY: help preset repro study test test-study test-every-method test-slow test-slurm lint install bench verify prune lock docs
+.PHONY: help preset repro study test test-study test-every-method test-slow test-slurm test-faults lint install bench verify prune lock docs
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ test-slow: install  ## the tests that take too long for every day
 
 test-slurm: install  ## start a Slurm on this machine, as root, and compute a study through profiles/slurm
 	python -m pytest -m slurm -rs tests/pipeline/test_slurm.py
+
+test-faults: install  ## a hundred kills, damage to every kind of file, full disks, little memory
+	python -m pytest -n 2 --dist worksteal -m faults tests/faults
 
 lint: install
 	ruff check .

@@ -1,8 +1,8 @@
 """Do the unit tests notice wrong mathematics? `python -m tests.mutation [PART ...]` changes one thing at a time.
 
-Signs, operators, comparisons, exponents, numbers and conditions of each file below are changed, one per run of the
-tests that are about the file; what survives is printed, with the share that was noticed. A change that makes tests hang
-counts as noticed. Text, types, settings and what only leads to an error message are left alone.
+Signs, operators, comparisons, exponents, numbers, conditions and elementary functions of each file below are changed,
+one per run of the tests that are about the file; what survives is printed, with the share that was noticed. A change
+that makes tests hang counts as noticed. Text, types, settings and what only leads to an error message are left alone.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from pathlib import Path
 PARTS = {
     **{
         f"tailnas/losses/{name}.py": ["tests/unit/retrain/test_losses.py"]
-        for name in ("balanced_softmax", "cross_entropy", "focal", "ldam", "logit_adjustment")
+        for name in (
+            *("balanced_softmax", "cross_entropy", "focal", "label_aware_smoothing", "ldam", "logit_adjustment"),
+            "sigmoid_focal",
+        )
     },
     "tailnas/retrain/reweighting.py": ["tests/unit/retrain/test_losses.py"],
     "tailnas/imbalance/class_weights.py": ["tests/unit/imbalance/test_class_weights.py"],
     "tailnas/imbalance/samplers.py": ["tests/unit/imbalance/test_samplers.py"],
     "tailnas/imbalance/mixing.py": ["tests/unit/imbalance/test_mixing_ratio.py"],
+    "tailnas/imbalance/smoothing.py": ["tests/unit/imbalance/test_smoothing.py"],
     "tailnas/imbalance/accuracy.py": ["tests/unit/imbalance/test_accuracy.py"],
-    "tailnas/training/learning_rate.py": ["tests/unit/training/test_supervised.py", "-k", "cosine"],
+    "tailnas/training/learning_rate.py": ["tests/unit/training/test_learning_rate.py"],
     "tailnas/search/architecture_rates.py": ["tests/unit/search/test_architecture_rates.py"],
     "tailnas/evaluate/metrics.py": ["tests/unit/evaluate/test_metrics.py"],
     "tailnas/report/statistics.py": ["tests/unit/report/test_statistics.py"],
@@ -57,7 +61,9 @@ SWAPS: dict[type[ast.AST], list[type[ast.AST]]] = {
     ast.Eq: [ast.NotEq],
     ast.NotEq: [ast.Eq],
 }
-LEFT_ALONE = (ast.Raise, ast.Assert, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.arg, ast.AnnAssign, ast.Subscript)
+CALLED = {"sub_": "add_", "add_": "sub_", "log": "exp", "exp": "log", "sin": "cos", "cos": "sin", "sqrt": "square"}
+CALLED |= {"min": "max", "max": "min", "sum": "mean", "mean": "sum", "floor": "ceil", "ceil": "floor"}
+LEFT_ALONE = (ast.Raise, ast.Assert, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.arg)
 
 
 def mutants(source: str) -> Iterator[tuple[int, str, ast.Module]]:
@@ -78,9 +84,8 @@ def _places(node: ast.AST) -> Iterator[ast.AST]:
         if field in {"decorator_list", "annotation", "returns", "keywords"} and not isinstance(node, ast.Call):
             continue
         for child in value if isinstance(value, list) else [value]:
-            if not isinstance(child, ast.AST) or (
-                isinstance(child, LEFT_ALONE) and not isinstance(child, ast.Subscript)
-            ):
+            setting = isinstance(node, ast.ClassDef) and isinstance(child, ast.AnnAssign)
+            if not isinstance(child, ast.AST) or isinstance(child, LEFT_ALONE) or setting:
                 continue
             if _changes(child):
                 yield child
@@ -94,6 +99,8 @@ def _changes(node: ast.AST) -> int:
         return len(SWAPS.get(type(node.ops[0]), []))
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         return 2
+    if isinstance(node, ast.Attribute):
+        return int(node.attr in CALLED)
     return int(isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not))
 
 
@@ -105,6 +112,8 @@ def _apply(node: ast.AST, change: int) -> str:
         node.ops = [SWAPS[type(node.ops[0])][change]()]  # type: ignore[list-item]
     elif isinstance(node, ast.Constant):
         node.value = node.value + (1, -1)[change]  # type: ignore[operator]
+    elif isinstance(node, ast.Attribute):
+        node.attr = CALLED[node.attr]
     elif isinstance(node, ast.UnaryOp):
         node.op = ast.UAdd() if isinstance(node.op, ast.USub) else node.op
         if isinstance(node.op, ast.Not):

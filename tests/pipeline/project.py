@@ -154,23 +154,20 @@ class Project:
             if not {".git", ".dvc"} & set(file.relative_to(self.root).parts)
         ]
 
-    def forget(self, output: str) -> None:
-        """Remove an output from the working folder and from the cache, so that it has to be computed again."""
+    def forget(self, *outputs: str) -> None:
+        """Remove outputs from the working folder and from the cache, so that they have to be computed again."""
         lock = yaml.safe_load((self.root / "dvc.lock").read_text())
-        ((name, digest),) = [
-            (name, out["md5"])
-            for name, stage in lock["stages"].items()
-            for out in stage.get("outs", [])
-            if out["path"] == output
-        ]
+        digests = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
         cache = self.root / ".dvc" / "cache"
-        (cache / "files" / "md5" / digest[:2] / digest[2:]).unlink()
-        entries = [file for file in (cache / "runs").rglob("*") if file.is_file() and digest in file.read_text()]
-        assert entries, f"{name} has no entry in DVC's run cache"
+        for output in outputs:
+            digest, path = digests[output], self.root / output
+            (cache / "files" / "md5" / digest[:2] / digest[2:]).unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        entries = [file for file in (cache / "runs").rglob("*") if file.is_file()]
         for file in entries:
-            if f"--output {output}" in " ".join(file.read_text().split()):
+            if {out["path"] for out in yaml.safe_load(file.read_text()).get("outs", [])} & set(outputs):
                 file.unlink()
-        shutil.rmtree(self.root / output)
+        assert len(entries) > sum(file.exists() for file in entries), f"{outputs} have no entry in DVC's run cache"
 
 
 def environment(home: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ import os
 import resource
 import runpy
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,15 +31,22 @@ class Ended:
     err: str
 
 
-def run_stage(root: Path, name: str, *arguments: str, file_size: int | None = None, trace: Path | None = None) -> Ended:
+def run_stage(
+    root: Path,
+    name: str,
+    *arguments: str,
+    file_size: int | None = None,
+    trace: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Ended:
     """`python -m stages.NAME ARGUMENTS` in `root`.
 
     file_size: bytes after which the disk is full, for any one file. trace: where to write what the script imported and
-    which parameters it read.
+    which parameters it read. environment: more of it.
     """
     streams = [root.parent / f"{root.name}.{stream}" for stream in ("out", "err")]
     process = _server.Process(
-        target=_script, args=(str(root), name, arguments, list(map(str, streams)), file_size, trace)
+        target=_script, args=(str(root), name, arguments, list(map(str, streams)), file_size, trace, environment)
     )
     process.start()
     process.join(PATIENCE)
@@ -53,7 +61,9 @@ def _script(
     streams: list[str],
     file_size: int | None,
     trace: Path | None,
+    environment: Mapping[str, str] | None,
 ) -> None:
+    os.environ.update(environment or {})
     for descriptor, path in zip((1, 2), streams, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", closefd=False) for descriptor in (1, 2))

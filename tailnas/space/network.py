@@ -113,7 +113,10 @@ class Network(nn.Module):
     has it.
 
     `classes`, `normalisation` (mean and standard deviation per channel of pixels in 0..1), `image_size` (side in
-    pixels, None for any) and `class_counts` (training images of each class) say what it was trained on.
+    pixels, None for any) and `class_counts` (training images of each class) say what it was trained on. `prior` (K,):
+    the class frequencies that its probabilities assume. `temperature` divides its logits in `predict`;
+    `class_thresholds` (K,) are the probabilities from which on a class belongs to an image's set, which lacks the true
+    class with probability `miss` (tailnas.calibration); None without calibration.
 
     `feature_norm`: length to which features are scaled before the classifier (cosine classifiers); None leaves them.
     `drop_path` is the probability with which each non-identity operation of each cell is dropped for each image in
@@ -154,6 +157,10 @@ class Network(nn.Module):
         self.normalisation: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0,) * in_channels, (1.0,) * in_channels)
         self.image_size: int | None = None
         self.class_counts: tuple[int, ...] | None = None
+        self.prior = (1 / num_classes,) * num_classes
+        self.temperature = 1.0
+        self.class_thresholds: tuple[float, ...] | None = None
+        self.miss: float | None = None
 
         self.stem = nn.Sequential()
         self.cells = nn.ModuleList()
@@ -245,8 +252,8 @@ class Network(nn.Module):
         return self._seen_by_classifier(self._maps(images, self._heads())[0])
 
     def predict(self, images: Tensor | np.ndarray[Any, Any]) -> Tensor:
-        """Class probabilities (N, K) of raw images uint8 (N, C, H, W), normalised here, in eval mode whatever the
-        mode is. Images of another size than it was trained on are refused: it would be wrong on them.
+        """Class probabilities (N, K), at `temperature`, of raw images uint8 (N, C, H, W), normalised here, in eval mode
+        whatever the mode is. Images of another size than it was trained on are refused: it would be wrong on them.
         """
         pixels = torch.as_tensor(images)
         wanted = (self.in_channels, *([self.image_size] * 2 if self.image_size else pixels.shape[2:]))
@@ -263,7 +270,7 @@ class Network(nn.Module):
         try:
             with torch.no_grad():
                 logits = self.classifier(self.features((pixels.to(weight) / 255 - mean) / std))
-                return F.softmax(logits, dim=1)
+                return F.softmax(logits / self.temperature, dim=1)
         finally:
             self.train(training)
 

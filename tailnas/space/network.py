@@ -26,6 +26,8 @@ from tailnas.space.supernet import CELL_MULTIPLIER, STEM_MULTIPLIER, default_red
 from tailnas.space.weights import load_state, read_weights, require_state, save_weights
 
 AUXILIARY_MAP = 8
+TEMPERATURES = (1 / 20, 20.0)
+"""Smallest and largest that a network may have."""
 
 
 def doubled(channels: int, stages: int) -> tuple[int, ...]:
@@ -326,7 +328,11 @@ def save_model(path: Path, network: Network) -> None:
         "std": list(network.normalisation[1]),
         "image_size": network.image_size,
         "class_counts": None if network.class_counts is None else list(network.class_counts),
+        "prior": list(network.prior),
+        "temperature": network.temperature,
     }
+    if network.class_thresholds is not None:
+        config |= {"class_thresholds": list(network.class_thresholds), "miss": network.miss}
     if network.class_head is not None:
         config["branches"] = 2
     if network.feature_norm is not None:
@@ -348,6 +354,10 @@ class _Description(Section):
     std: tuple[Annotated[float, Field(ge=1e-6, le=1)], ...]
     image_size: Count | None
     class_counts: tuple[Count, ...] | None
+    prior: tuple[Annotated[float, Field(gt=0, le=1)], ...]
+    temperature: Annotated[float, Field(ge=TEMPERATURES[0], le=TEMPERATURES[1])]
+    class_thresholds: tuple[Share, ...] | None = None
+    miss: Annotated[float, Field(gt=0, lt=1)] | None = None
     branches: Literal[1, 2] = 1
     feature_norm: Positive | None = None
 
@@ -390,6 +400,18 @@ def load_model(path: Path | str, classes: Sequence[str] | None = None) -> Networ
         raise UserError(
             f"{path}: class_counts: {len(described.class_counts)} numbers; allowed: {len(described.classes)}, or null"
         )
+    classes_there = len(described.classes)
+    if len(described.prior) != classes_there or abs(sum(described.prior) - 1) > 1e-6:
+        raise UserError(
+            f"{path}: prior: {len(described.prior)} numbers of sum {sum(described.prior):.6g}; "
+            f"allowed: {classes_there} of sum 1"
+        )
+    if (described.class_thresholds is None) != (described.miss is None):
+        raise UserError(f"{path}: class_thresholds, miss: one of them; allowed: both or none")
+    if described.class_thresholds is not None and len(described.class_thresholds) != classes_there:
+        raise UserError(
+            f"{path}: class_thresholds: {len(described.class_thresholds)} numbers; allowed: {classes_there}, or none"
+        )
     if classes is not None and tuple(classes) != described.classes:
         raise UserError(f"{path}: {len(described.classes)} other classes; allowed: the {len(classes)} of the data")
     for key, tensor in state.items():
@@ -403,4 +425,6 @@ def load_model(path: Path | str, classes: Sequence[str] | None = None) -> Networ
     network.classes = described.classes
     network.normalisation = (mean, std)
     network.image_size, network.class_counts = described.image_size, described.class_counts
+    network.prior, network.temperature = described.prior, described.temperature
+    network.class_thresholds, network.miss = described.class_thresholds, described.miss
     return network.eval()

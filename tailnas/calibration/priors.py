@@ -17,16 +17,18 @@ def under_prior(probabilities: ArrayLike, assumed: ArrayLike, prior: ArrayLike) 
     return p / p.sum(axis=1, keepdims=True)
 
 
-def estimated_prior(probabilities: ArrayLike, assumed: ArrayLike, tolerance: float = 1e-10) -> NDArray[np.float64]:
+def estimated_prior(
+    probabilities: ArrayLike, assumed: ArrayLike, weights: ArrayLike | None = None, tolerance: float = 1e-10
+) -> NDArray[np.float64]:
     """Class frequencies (K,) among images, from a classifier's probabilities (N, K) for them, without labels.
 
     The maximum of their likelihood, by expectation maximisation from `assumed` on (Saerens et al. 2002, equation 2.10);
-    it takes probabilities that are calibrated under `assumed` (K,).
+    it takes probabilities that are calibrated under `assumed` (K,). weights: (N,) of the images, all alike by default.
     """
     p, start = np.asarray(probabilities, np.float64), np.asarray(assumed, np.float64)
     prior = start = start / start.sum()
     for _ in range(STEPS):
-        updated = under_prior(p, start, prior).mean(axis=0)
+        updated = np.average(under_prior(p, start, prior), axis=0, weights=weights)
         moved, prior = float(np.abs(updated - prior).max()), updated
         if moved < tolerance:
             break

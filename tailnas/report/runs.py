@@ -22,6 +22,7 @@ from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import NATURAL, Count, Section, Share, Study
 from tailnas.genotype.found import ALPHAS_FILE, FOUND, GENOTYPE_FILE, Alphas, read_alphas, read_genotype
 from tailnas.genotype.genotype import Genotype
+from tailnas.report.calibration import Calibration
 
 MODELS = ("retrained", "adapted")
 Factor = int | float | str
@@ -49,6 +50,7 @@ class Evaluation(Section):
 
     retrained: Scores
     adapted: Scores
+    calibration: Calibration
     groups: Groups
     parameters: Count
     multiply_adds: Count
@@ -102,6 +104,8 @@ class Run:
     """(K,) training images of each class, both search halves together."""
     metrics: dict[str, dict[str, float | None]]
     """For `retrained` and `adapted`: top1, balanced_accuracy, macro_f1, ece, many, medium, few."""
+    calibration: Calibration
+    """Of the adapted network's probabilities, before and after its temperature."""
     groups: Groups
     parameters: int
     multiply_adds: int
@@ -251,6 +255,7 @@ def _read_run(runs: Path, splits: Path, method: str, factor: Factor, seed: int, 
         classes=tuple(classes["name"]),
         counts=counts,
         metrics={"retrained": found.retrained.model_dump(), "adapted": found.adapted.model_dump()},
+        calibration=found.calibration,
         groups=found.groups,
         parameters=found.parameters,
         multiply_adds=found.multiply_adds,

@@ -269,7 +269,10 @@ def test_priors_are_those_of_the_data_whatever_the_sampler(tmp_path):
     chosen = blind(branches={"name": "one", "sampler": "class_balanced"}, loss=LOSSES["balanced_softmax"])
     # softmax(z + log n) is uniform
     torch.testing.assert_close(
-        probabilities_of_the_blind(chosen, tmp_path, priors := []), class_probabilities("reversed", COUNTS), rtol=0, atol=0.06
+        probabilities_of_the_blind(chosen, tmp_path, priors := []),
+        class_probabilities("reversed", COUNTS),
+        rtol=0,
+        atol=0.06,
     )
     torch.testing.assert_close(priors[0], class_probabilities("reversed", COUNTS))
 

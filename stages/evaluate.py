@@ -1,4 +1,4 @@
-"""Measure the retrained and the adapted network on the balanced test set: the only stage that opens it."""
+"""Measure the retrained and the adapted, calibrated network on the balanced test set: the only stage that opens it."""
 
 import json
 
@@ -12,7 +12,7 @@ from tailnas.space.network import load_model
 
 
 def run() -> None:
-    args = arguments(__doc__, inputs=("data", "split", "retrained", "adapted"))
+    args = arguments(__doc__, inputs=("data", "split", "retrained", "calibrated"))
     with Stage("evaluate", args) as stage:
         settings = stage.section("evaluate", Evaluate)
         device = prepare(stage.runtime.device, stage.runtime.threads)
@@ -20,7 +20,7 @@ def run() -> None:
         counts = read_split(args.split, num_classes=len(test.classes)).counts[:, 0].tolist()
         networks = {
             name: load_model(folder / "model.safetensors", test.classes).to(device)
-            for name, folder in {"retrained": args.retrained, "adapted": args.adapted}.items()
+            for name, folder in {"retrained": args.retrained, "adapted": args.calibrated}.items()
         }
         measured = evaluate(networks, test, counts, settings.batch_size, settings.calibration_bins)
         with stage.writing() as folder:

@@ -11,6 +11,7 @@ from tailnas.batches.batches import sequential_batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.foundation.extensions import Chosen
 from tailnas.foundation.seeding import seed_for
+from tailnas.imbalance.samplers import frequencies
 from tailnas.retrain.retraining import input_normalisation, retrain
 from tailnas.retrain.settings import Retrain
 from tailnas.space.network import Network
@@ -26,14 +27,17 @@ def adapt(
     """Adapt `network.classifier` in place on the images that it was retrained on.
 
     The backbone is in eval mode, so no tensor of it changes, BatchNorm statistics included, unless the method has a
-    `prepare` that changes them before. chosen: a file of tailnas/heads with its settings. chooser: for methods that
-    have something to choose.
+    `prepare` that changes them before. `network.prior` becomes what the new head's probabilities assume. chosen: a file
+    of tailnas/heads with its settings. chooser: for methods that have something to choose.
     """
     if prepare := getattr(chosen.module, "prepare", None):
         prepare(network, data, seed, chosen.settings)
     features, labels = _features(network, data)
     task = HeadTask(network.classifier, features, labels, seed, loop, chooser)
     result: HeadResult = chosen.module.adapt_head(task, chosen.settings)
+    if getattr(chosen.module, "HEAD", "") != "kept":
+        assumed = getattr(chosen.module, "assumed_prior", None)
+        network.prior = frequencies(assumed(task.counts, chosen.settings) if assumed else torch.ones(len(task.counts)))
     return result
 
 

@@ -3,6 +3,8 @@
 A file of tailnas/heads offers its `Settings` and `adapt_head(task, settings) -> HeadResult`. One that changes more than
 the head also has `prepare(network, data, seed, settings)`, called before the features are computed. One that does not
 go on from the retrained head says so: `HEAD = "new"` where it makes another, `HEAD = "kept"` where it leaves it alone.
+Probabilities of an adapted head assume classes of equal frequency, unless the file's `assumed_prior(counts, settings)`
+tells other frequencies (K,), of any scale, after training on `counts` (K,) images.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from tailnas.data.dataset import Part
+from tailnas.evaluate.calibration import calibration
 from tailnas.evaluate.intervals import wilson
 from tailnas.evaluate.metrics import (
     confusion_counts,
@@ -42,12 +43,14 @@ class Measurement:
 def evaluate(
     networks: Mapping[str, Network], test: Part, counts: Sequence[int], batch_size: int, bins: int
 ) -> Measurement:
-    """Measure each of `networks` (name to network, on any device) on `test`.
+    """Measure each of `networks` (name to network, on any device) on `test`, at temperature 1, and the last one's
+    probabilities at its own temperature, too.
 
     counts: (K,) training images of each class, which define the shot groups. bins: of the calibration error.
     """
     metrics: dict[str, Any] = {}
     recall, confusion, right = {}, {}, []
+    groups = shot_groups(counts)
     for name, network in networks.items():
         probabilities = predict(network, test.images, batch_size)
         predictions = probabilities.argmax(axis=1)
@@ -55,10 +58,11 @@ def evaluate(
         confusion[name] = confusion_counts(test.labels, predictions, len(test.classes))
         recall[name] = per_class_recall(confusion[name])
         right.append(predictions == test.labels)
+    metrics["calibration"] = calibration(network, probabilities, test.labels, counts, groups, bins)
     network = next(iter(networks.values()))
     metrics |= {
         "intervals": {name: interval_metrics(matrix, counts) for name, matrix in confusion.items()},
-        "groups": asdict(shot_groups(counts)),
+        "groups": asdict(groups),
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "multiply_adds": multiply_adds(network, network.in_channels, test.images.shape[-1]),
         "test_images": len(test.labels),
@@ -71,10 +75,14 @@ def evaluate(
 
 
 def predict(network: Network, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float64]:
-    """Probabilities (N, K) of images uint8 (N, C, H, W)."""
+    """Probabilities (N, K) of images uint8 (N, C, H, W), at temperature 1."""
     device = network.classifier.weight.device
     parts = torch.from_numpy(images).split(batch_size)
-    return torch.cat([network.predict(part.to(device)).cpu() for part in parts]).double().numpy()
+    temperature, network.temperature = network.temperature, 1.0
+    try:
+        return torch.cat([network.predict(part.to(device)).cpu() for part in parts]).double().numpy()
+    finally:
+        network.temperature = temperature
 
 
 def write_per_class(path: Path, measured: Measurement, classes: Sequence[str], counts: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
+from tailnas.calibration.errors import expected_calibration_error
 from tailnas.evaluate.intervals import mean_recall_interval, wilson
 from tailnas.foundation.errors import UserError
 
@@ -64,19 +65,6 @@ def per_class_recall(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     """Recall of each class, float64 (K,), from `confusion_counts`; NaN for a class that has no test image."""
     images = confusion.sum(axis=1)
     return np.divide(np.diag(confusion), images, out=np.full(len(images), np.nan), where=images > 0)
-
-
-def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int) -> float:
-    """Mean gap between confidence and accuracy over `bins` equal confidence bins (lower, upper], weighted by images.
-
-    `probabilities` (N, K), `labels` (N,). Guo et al., arXiv 1706.04599, equation 3.
-    """
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == np.asarray(labels)
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def evaluate_predictions(

@@ -4,6 +4,7 @@ from functools import partial
 
 import torch.nn.functional as F
 from pydantic import Field
+from torch import Tensor
 
 from tailnas.adapt.head_task import HeadResult, HeadTask
 from tailnas.adapt.settings import HeadTraining
@@ -18,6 +19,11 @@ class Settings(Section):
         "public code has 0.98."
     )
     training: HeadTraining
+
+
+def assumed_prior(counts: Tensor, settings: Settings) -> Tensor:
+    """Those of the smoothed labels."""
+    return (1 - settings.smoothing) * counts / counts.sum() + settings.smoothing / len(counts)
 
 
 def adapt_head(task: HeadTask, settings: Settings) -> HeadResult:

@@ -26,6 +26,11 @@ def max_norm(weight: Tensor, radius: float | Tensor) -> Tensor:
     return weight * (radius / norms.clamp_min(torch.finfo(weight.dtype).tiny)).clamp_max(1.0)
 
 
+def assumed_prior(counts: Tensor, settings: Settings) -> Tensor:
+    """As classes weigh in the loss."""
+    return counts * class_balanced_weights(counts, settings.beta).double()
+
+
 def adapt_head(task: HeadTask, settings: Settings) -> HeadResult:
     """Projected gradient descent from the retrained head: class vectors are projected after each step.
 

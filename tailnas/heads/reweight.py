@@ -1,6 +1,7 @@
 """The retrained head trained on with the class-balanced loss (method: section 8)."""
 
 from pydantic import Field
+from torch import Tensor
 
 from tailnas.adapt.head_task import HeadResult, HeadTask
 from tailnas.adapt.settings import HeadTraining
@@ -13,6 +14,11 @@ class Settings(Section):
 
     beta: Fraction = Field(description="beta of the class-balanced weights (1 - beta) / (1 - beta^n).")
     training: HeadTraining
+
+
+def assumed_prior(counts: Tensor, settings: Settings) -> Tensor:
+    """As classes weigh in the loss."""
+    return counts * class_balanced_weights(counts, settings.beta).double()
 
 
 def adapt_head(task: HeadTask, settings: Settings) -> HeadResult:

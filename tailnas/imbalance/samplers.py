@@ -45,6 +45,13 @@ def class_probabilities(kind: str | float, counts: Sequence[int] | Tensor) -> Te
     return weights / weights.sum()
 
 
+def frequencies(values: Tensor) -> tuple[float, ...]:
+    """Numbers (K,) of any scale as frequencies that sum to 1, none below 1e-9 of the largest, computed in float64."""
+    exact = values.detach().to("cpu", torch.float64)
+    exact = (exact / exact.max()).clamp_min(1e-9)
+    return tuple((exact / exact.sum()).tolist())
+
+
 class Sampler(Protocol):
     """Draws rows of a data set."""
 

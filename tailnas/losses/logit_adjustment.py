@@ -19,6 +19,9 @@ class LogitAdjustment(Loss[Settings]):
 
     corrects_class_sizes = True
 
+    def assumed_prior(self, drawn: Tensor) -> Tensor:
+        return drawn / (self.counts / self.counts.min()).pow(self.settings.tau)
+
     @torch.no_grad()
     def trained_classifier(self, classifier: nn.Linear) -> nn.Linear:
         shift: Tensor = self.settings.tau * (self.counts / self.counts.sum()).log()

@@ -18,6 +18,7 @@ from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import Study
 from tailnas.report import curves, figures
 from tailnas.report.alphas import alphas_over_time
+from tailnas.report.calibration import SHOWN_COVERAGES, calibration_rows, reliability
 from tailnas.report.classes import class_views
 from tailnas.report.comparisons import compare_methods, comparisons_frame
 from tailnas.report.figures import size_order
@@ -107,6 +108,7 @@ def render_page(results: Results, meta: Meta, part: Part) -> str:
         balanced=balanced_test(results),
         each_class=figures.EACH_CLASS_UP_TO,
         annotated=figures.ANNOTATE_UP_TO,
+        coverages=SHOWN_COVERAGES,
         test_images=min(run.test_images for run in results.runs),
     )
 
@@ -118,6 +120,7 @@ def _of_factor(results: Results, factor: Factor, part: Part) -> dict[str, Any]:
     drawn = {
         "effect": (figures.adaptation_effect(by_method), "Before and after head adaptation"),
         "recall": (figures.recall_by_size(by_method), "Recall of each class against its size"),
+        "reliability": (reliability(by_method), "Accuracy against confidence"),
         "schedules": (curves.schedules(results, factor), "Schedules of the searches"),
         "sweep": (curves.sweep(results, factor), "Balanced accuracy against the mixing ratio"),
         "collapse": (curves.collapse(results, factor), "Skip share, movement, entropy"),
@@ -137,6 +140,7 @@ def _of_factor(results: Results, factor: Factor, part: Part) -> dict[str, Any]:
         "means": mean_rows(results, factor) if len(results.seeds) > 1 else [],
         "rows": run_rows(results, factor),
         "comparisons": compare_methods(results, factor),
+        "calibration": calibration_rows(by_method),
         "confusion": [
             _inline(
                 figures.confusion_matrices({method: by_method[method] for method in methods}),

@@ -22,6 +22,7 @@ from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import NATURAL, Count, Section, Share, Study
 from tailnas.genotype.found import ALPHAS_FILE, FOUND, GENOTYPE_FILE, Alphas, read_alphas, read_genotype
 from tailnas.genotype.genotype import Genotype
+from tailnas.report.calibration import Calibration
 
 MODELS = ("retrained", "adapted")
 Factor = int | float | str
@@ -50,6 +51,7 @@ class Evaluation(Section):
     retrained: Scores
     adapted: Scores
     intervals: dict[str, dict[str, list[Share] | None]]
+    calibration: Calibration
     groups: Groups
     parameters: Count
     multiply_adds: Count
@@ -105,6 +107,8 @@ class Run:
     """For `retrained` and `adapted`: top1, balanced_accuracy, macro_f1, ece, many, medium, few."""
     intervals: dict[str, dict[str, list[float] | None]]
     """Likewise, 95 % intervals [low, high] of top1, balanced_accuracy, many, medium, few by the test images."""
+    calibration: Calibration
+    """Of the adapted network's probabilities, before and after its temperature."""
     groups: Groups
     parameters: int
     multiply_adds: int
@@ -257,6 +261,7 @@ def _read_run(runs: Path, splits: Path, method: str, factor: Factor, seed: int, 
         counts=counts,
         metrics={"retrained": found.retrained.model_dump(), "adapted": found.adapted.model_dump()},
         intervals=found.intervals,
+        calibration=found.calibration,
         groups=found.groups,
         parameters=found.parameters,
         multiply_adds=found.multiply_adds,

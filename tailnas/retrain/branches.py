@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from tailnas.imbalance.mixing import epoch_ratio
-from tailnas.imbalance.samplers import Sampler
+from tailnas.imbalance.samplers import Sampler, class_probabilities
 from tailnas.retrain.reweighting import MixedLabels, ReweightedLoss
 from tailnas.retrain.settings import BilateralBranches, Retrain, SingleBranch
 from tailnas.space.device import autocast
@@ -44,6 +45,9 @@ class Branches(Protocol):
     def set_epoch(self, epoch: int, epochs: int) -> None:
         """Tell how far training is; `epoch` counts from 0."""
 
+    def assumed_prior(self, counts: Tensor) -> Tensor:
+        """Class frequencies (K,), of any scale, that predictions assume after training on `counts` (K,) images."""
+
 
 class OneBranch:
     """One batch of the chosen sampler, with the auxiliary head's loss where the network has one."""
@@ -59,6 +63,13 @@ class OneBranch:
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
         self._sampler.set_epoch(epoch, epochs)
+
+    def assumed_prior(self, counts: Tensor) -> Tensor:
+        """As the last epochs draw classes and weigh them."""
+        assert isinstance(self.settings.branches, SingleBranch)
+        sampler = self.settings.branches.sampler
+        kind = "class_balanced" if sampler in ("progressively_balanced", "class_aware") else sampler
+        return self.reweighted.assumed_prior(class_probabilities(kind, counts))
 
     def loss(self, images: Tensor, targets: Labels) -> tuple[Tensor, Tensor]:
         with autocast(images.device, self.settings.training.precision):
@@ -122,6 +133,12 @@ class TwoBranches:
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
         self.mixing_ratio = epoch_ratio(self.mixing, epoch, epochs)
+
+    def assumed_prior(self, counts: Tensor) -> Tensor:
+        """Uniform (a reading): a prediction adds half the logits of each branch, and their log frequencies, those of
+        instances and of reversed classes, cancel.
+        """
+        return torch.ones_like(counts, dtype=torch.float64)
 
     def loss(self, images: tuple[Tensor, Tensor], targets: PairedLabels) -> tuple[Tensor, Tensor]:
         mu = self.mixing_ratio

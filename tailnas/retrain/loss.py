@@ -39,6 +39,12 @@ class Loss(Generic[Settings]):
         """The loss of the classifier's logits."""
         return cross_entropy(logits, labels, weight, reduction)
 
+    def assumed_prior(self, drawn: Tensor) -> Tensor:
+        """Class frequencies that predictions assume, (K,) of any scale, after training on batches where classes occur
+        with frequencies `drawn` (K,): those, or those over the class sizes where the loss corrects for them.
+        """
+        return drawn / self.counts if self.corrects_class_sizes else drawn
+
     def auxiliary(
         self, logits: Tensor, labels: Tensor, weight: Tensor | None = None, reduction: str = "mean"
     ) -> Tensor:

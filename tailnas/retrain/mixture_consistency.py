@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tailnas.foundation.seeding import seed_for, torch_generator
 from tailnas.imbalance.mixing import epoch_time, mixing_ratio
+from tailnas.imbalance.samplers import class_probabilities
 from tailnas.retrain.branches import Source
 from tailnas.retrain.image_mixing import beta_shares, blended, boxes, pasted
 from tailnas.retrain.reweighting import MixedLabels, ReweightedLoss
@@ -101,6 +102,7 @@ class MixtureViews:
             self.heads = MixtureHeads(network, settings.branches.projection).to(network.classifier.weight.device)
         counts, exponent = reweighted.loss.counts, settings.branches.label_exponent
         self.weights = label_weights(counts, exponent).to(network.classifier.weight)
+        self.partner_exponent, self.label_exponent = settings.branches.partner_exponent, exponent
         images, partners = (
             (source(branch, sampler)[0], source(branch, sampler, "second view")[0])
             for branch, sampler in (("", "instance"), ("partners", settings.branches.partner_exponent))
@@ -115,6 +117,11 @@ class MixtureViews:
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
         self.conventional = mixing_ratio("parabolic", epoch_time(epoch, epochs, "start"))
+
+    def assumed_prior(self, counts: Tensor) -> Tensor:
+        """As instances and their partners come, in equal shares, and as the re-weighted loss weighs them."""
+        drawn = class_probabilities("instance", counts) + class_probabilities(self.partner_exponent, counts)
+        return drawn * label_weights(counts, self.label_exponent)
 
     def loss(self, views: tuple[Tensor, Tensor], targets: MixedLabels) -> tuple[Tensor, Tensor]:
         outputs = []

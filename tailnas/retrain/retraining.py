@@ -12,7 +12,7 @@ from tailnas.batches.batches import Batches, sequential_batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.foundation.seeding import seed_for, torch_generator
 from tailnas.genotype.genotype import Genotype
-from tailnas.imbalance.samplers import Sampler, make_sampler
+from tailnas.imbalance.samplers import Sampler, frequencies, make_sampler
 from tailnas.retrain.augmented import AugmentedBatches
 from tailnas.retrain.branches import Branches, OneBranch, Source, TwoBranches
 from tailnas.retrain.contrastive_views import ContrastiveViews
@@ -55,7 +55,7 @@ def retrain(
     The same recipe for every genotype; the last epoch counts, nothing is selected. Class priors and weights are those
     of `data`. Drop-path grows linearly from 0 to `network.drop_path` (DARTS, 1806.09055, section A.1). Returns the
     network, whose classifier is a plain linear one whatever the loss was, and one row per epoch. The network knows its
-    data, but not the names of the classes.
+    data and the class frequencies that its probabilities assume, but not the names of the classes.
     """
     build = network_builder(settings, genotype, num_classes, data.images.shape[1])
     channels: int | Sequence[int] | None = settings.network.channels
@@ -108,6 +108,7 @@ def retrain(
     network.classifier = family.trained_classifier(network.classifier)
     network.normalisation, network.image_size = (normalisation.mean, normalisation.std), data.images.shape[-1]
     network.class_counts = tuple(counts.tolist())
+    network.prior = frequencies(branches.assumed_prior(counts))
     with torch.no_grad():
         images, _ = next(sequential_batches(data, settings.training.batch_size, normalisation))
         largest = float(network.eval()(images).abs().max())

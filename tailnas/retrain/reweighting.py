@@ -50,6 +50,13 @@ class ReweightedLoss:
         """Tell how far training is; `epoch` counts from 0."""
         self.weight = None if self.deferred and deferred(epoch, epochs) else self._weights
 
+    def assumed_prior(self, drawn: Tensor) -> Tensor:
+        """Class frequencies (K,), of any scale, that predictions assume where batches had `drawn` (K,): a class that
+        weighs twice counts as if it were drawn twice as often.
+        """
+        weights = torch.ones_like(drawn) if self._weights is None else self._weights.to(drawn)
+        return self.loss.assumed_prior(drawn * weights)
+
     def __call__(self, logits: Tensor, targets: Tensor | MixedLabels) -> Tensor:
         """Scalar loss of logits (N, K)."""
         return self._mean(self.loss, logits, targets)

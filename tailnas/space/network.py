@@ -26,6 +26,8 @@ from tailnas.space.supernet import CELL_MULTIPLIER, STEM_MULTIPLIER, default_red
 from tailnas.space.weights import load_state, read_weights, require_state, save_weights
 
 AUXILIARY_MAP = 8
+TEMPERATURES = (1 / 20, 20.0)
+"""Smallest and largest that a network may have."""
 
 
 def doubled(channels: int, stages: int) -> tuple[int, ...]:
@@ -113,7 +115,10 @@ class Network(nn.Module):
     has it.
 
     `classes`, `normalisation` (mean and standard deviation per channel of pixels in 0..1), `image_size` (side in
-    pixels, None for any) and `class_counts` (training images of each class) say what it was trained on.
+    pixels, None for any) and `class_counts` (training images of each class) say what it was trained on. `prior` (K,):
+    the class frequencies that its probabilities assume. `temperature` divides its logits in `predict`;
+    `class_thresholds` (K,) are the probabilities from which on a class belongs to an image's set, which lacks the true
+    class with probability `miss` (tailnas.calibration); None without calibration.
 
     `feature_norm`: length to which features are scaled before the classifier (cosine classifiers); None leaves them.
     `drop_path` is the probability with which each non-identity operation of each cell is dropped for each image in
@@ -154,6 +159,10 @@ class Network(nn.Module):
         self.normalisation: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0,) * in_channels, (1.0,) * in_channels)
         self.image_size: int | None = None
         self.class_counts: tuple[int, ...] | None = None
+        self.prior = (1 / num_classes,) * num_classes
+        self.temperature = 1.0
+        self.class_thresholds: tuple[float, ...] | None = None
+        self.miss: float | None = None
 
         self.stem = nn.Sequential()
         self.cells = nn.ModuleList()
@@ -245,8 +254,8 @@ class Network(nn.Module):
         return self._seen_by_classifier(self._maps(images, self._heads())[0])
 
     def predict(self, images: Tensor | np.ndarray[Any, Any]) -> Tensor:
-        """Class probabilities (N, K) of raw images uint8 (N, C, H, W), normalised here, in eval mode whatever the
-        mode is. Images of another size than it was trained on are refused: it would be wrong on them.
+        """Class probabilities (N, K), at `temperature`, of raw images uint8 (N, C, H, W), normalised here, in eval mode
+        whatever the mode is. Images of another size than it was trained on are refused: it would be wrong on them.
         """
         pixels = torch.as_tensor(images)
         wanted = (self.in_channels, *([self.image_size] * 2 if self.image_size else pixels.shape[2:]))
@@ -263,7 +272,7 @@ class Network(nn.Module):
         try:
             with torch.no_grad():
                 logits = self.classifier(self.features((pixels.to(weight) / 255 - mean) / std))
-                return F.softmax(logits, dim=1)
+                return F.softmax(logits / self.temperature, dim=1)
         finally:
             self.train(training)
 
@@ -319,7 +328,11 @@ def save_model(path: Path, network: Network) -> None:
         "std": list(network.normalisation[1]),
         "image_size": network.image_size,
         "class_counts": None if network.class_counts is None else list(network.class_counts),
+        "prior": list(network.prior),
+        "temperature": network.temperature,
     }
+    if network.class_thresholds is not None:
+        config |= {"class_thresholds": list(network.class_thresholds), "miss": network.miss}
     if network.class_head is not None:
         config["branches"] = 2
     if network.feature_norm is not None:
@@ -341,6 +354,10 @@ class _Description(Section):
     std: tuple[Annotated[float, Field(ge=1e-6, le=1)], ...]
     image_size: Count | None
     class_counts: tuple[Count, ...] | None
+    prior: tuple[Annotated[float, Field(gt=0, le=1)], ...]
+    temperature: Annotated[float, Field(ge=TEMPERATURES[0], le=TEMPERATURES[1])]
+    class_thresholds: tuple[Share, ...] | None = None
+    miss: Annotated[float, Field(gt=0, lt=1)] | None = None
     branches: Literal[1, 2] = 1
     feature_norm: Positive | None = None
 
@@ -383,6 +400,18 @@ def load_model(path: Path | str, classes: Sequence[str] | None = None) -> Networ
         raise UserError(
             f"{path}: class_counts: {len(described.class_counts)} numbers; allowed: {len(described.classes)}, or null"
         )
+    classes_there = len(described.classes)
+    if len(described.prior) != classes_there or abs(sum(described.prior) - 1) > 1e-6:
+        raise UserError(
+            f"{path}: prior: {len(described.prior)} numbers of sum {sum(described.prior):.6g}; "
+            f"allowed: {classes_there} of sum 1"
+        )
+    if (described.class_thresholds is None) != (described.miss is None):
+        raise UserError(f"{path}: class_thresholds, miss: one of them; allowed: both or none")
+    if described.class_thresholds is not None and len(described.class_thresholds) != classes_there:
+        raise UserError(
+            f"{path}: class_thresholds: {len(described.class_thresholds)} numbers; allowed: {classes_there}, or none"
+        )
     if classes is not None and tuple(classes) != described.classes:
         raise UserError(f"{path}: {len(described.classes)} other classes; allowed: the {len(classes)} of the data")
     for key, tensor in state.items():
@@ -396,4 +425,6 @@ def load_model(path: Path | str, classes: Sequence[str] | None = None) -> Networ
     network.classes = described.classes
     network.normalisation = (mean, std)
     network.image_size, network.class_counts = described.image_size, described.class_counts
+    network.prior, network.temperature = described.prior, described.temperature
+    network.class_thresholds, network.miss = described.class_thresholds, described.miss
     return network.eval()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, ValidationError, create_model
 
 from tailnas.adapt.settings import ADAPT
+from tailnas.calibrate.settings import Calibrate
 from tailnas.derive.settings import Derive
 from tailnas.evaluate.settings import Evaluate
 from tailnas.fetch.settings import Data
@@ -70,6 +71,7 @@ class Params(Section):
     adapt: Annotated[Chosen, ADAPT] = Field(
         description="Head adaptation on the frozen backbone (method: section 8); each is a file of tailnas/heads."
     )
+    calibrate: Calibrate
     evaluate: Evaluate
 
 

@@ -59,11 +59,19 @@ ARGUMENTS = {
         "retrained": f"{RUN}/retrain",
         "output": f"{RUN}/adapt",
     },
+    "calibrate": {
+        "seed": "0",
+        "retrain-seed": "0",
+        "data": TARGET,
+        "split": SPLIT,
+        "adapted": f"{RUN}/adapt",
+        "output": f"{RUN}/calibrate",
+    },
     "evaluate": {
         "data": TARGET,
         "split": SPLIT,
         "retrained": f"{RUN}/retrain",
-        "adapted": f"{RUN}/adapt",
+        "calibrated": f"{RUN}/calibrate",
         "output": f"{RUN}/evaluate",
     },
     "report": {"results": "results", "data": TARGET, "splits": "data/splits", "output": "results/report"},
@@ -78,11 +86,12 @@ INPUTS = {
     "derive": [f"{SEARCH}/search/found/alphas.npz"],
     "retrain": [*(f"{TARGET}/{name}" for name in DATA), *SPLIT_FILES, f"{SEARCH}/derive/genotype.json"],
     "adapt": [*(f"{TARGET}/{name}" for name in DATA), *SPLIT_FILES, f"{RUN}/retrain/model.safetensors"],
+    "calibrate": [*(f"{TARGET}/{name}" for name in DATA), *SPLIT_FILES, f"{RUN}/adapt/model.safetensors"],
     "evaluate": [
         *(f"{TARGET}/{name}" for name in TEST),
         *SPLIT_FILES,
         f"{RUN}/retrain/model.safetensors",
-        f"{RUN}/adapt/model.safetensors",
+        f"{RUN}/calibrate/model.safetensors",
     ],
     "report": [
         f"{SPLIT}/counts.csv",
@@ -473,7 +482,7 @@ def test_the_test_part_is_opened_by_evaluate_alone(project):
         path = project / TARGET / name
         path.unlink()
         path.mkdir()  # a folder cannot be opened as a file
-    for stage in ("split", "search", "derive", "retrain", "adapt", "report"):
+    for stage in ("split", "search", "derive", "retrain", "adapt", "calibrate", "report"):
         assert run(project, stage).status == 0, stage
     after = contents(project)
     assert {name: after[name] for name in before if "test_" not in name} == {

@@ -108,12 +108,15 @@ def test_an_extension_imports_no_sibling_and_nobody_imports_it(file):
 
 LAYERS = (
     {"foundation"},
-    {"data", "imbalance", "genotype"},
+    {"data", "imbalance", "genotype", "calibration"},
     {"batches", "space"},
     {"training"},
-    {"fetch", "split", "pretrain", "search", "derive", "retrain", "adapt", "evaluate", "report", "validate"},
+    {
+        *("fetch", "split", "pretrain", "search", "derive", "retrain", "adapt", "calibrate", "evaluate", "report"),
+        "validate",
+    },
 )
-ROOMS_OF_OTHERS = {"adapt": {"retrain"}, "report": {"derive", "evaluate"}}
+ROOMS_OF_OTHERS = {"adapt": {"retrain"}, "calibrate": {"adapt", "retrain"}, "report": {"derive", "evaluate"}}
 """Rooms of earlier stages that a stage's room may use; validate may use the settings of all."""
 HOMES = {"sources": "fetch", "methods": "search", "losses": "retrain", "heads": "adapt"}
 
@@ -162,7 +165,7 @@ def test_commands_name_the_inputs_and_the_output(stage):
         assert any(dep == path or dep.startswith(f"{path}/") for dep in deps), f"{path} is no dependency"
 
 
-@pytest.mark.parametrize("stage", ["split", "search", "retrain", "adapt"])
+@pytest.mark.parametrize("stage", ["split", "search", "retrain", "adapt", "calibrate"])
 def test_the_targets_test_part_is_nobodys_dependency_but_evaluates(stage):
     target = [dep for dep in STAGES[stage]["deps"] if "${data.target.name}" in dep]
     assert target and all(

@@ -53,7 +53,7 @@ def test_nothing_is_left_to_do_for_either_engine(study, first, record_property):
 
 
 def test_editing_one_parameter_redoes_what_depends_on_it_and_undoing_it_nothing(computed_by):
-    expected = of_runs("adapt", "evaluate") | {"report/results"}
+    expected = of_runs("adapt", "calibrate", "evaluate") | {"report/results"}
 
     def edit_and_undo(engine):
         project = computed_by(engine)
@@ -63,7 +63,11 @@ def test_editing_one_parameter_redoes_what_depends_on_it_and_undoing_it_nothing(
         assert project.is_clean() and project.planned() == set(), engine
         edited = project.outputs()
         changed = {path for path, digest in edited.items() if before[path] != digest}
-        assert {path.split("/")[3] for path in changed if path.startswith("results/runs")} == {"adapt", "evaluate"}
+        assert {path.split("/")[3] for path in changed if path.startswith("results/runs")} == {
+            "adapt",
+            "calibrate",
+            "evaluate",
+        }
         project.edit({"adapt.training.epochs": 5})
         assert project.ran(lambda: project.engine(engine)) == set(), engine
         assert project.outputs() == before, engine
@@ -76,8 +80,8 @@ def test_editing_one_parameter_redoes_what_depends_on_it_and_undoing_it_nothing(
 
 
 ONCE = {"fetch@source", "fetch@target", "split@10-0", "pretrain@0", "report"}
-AFTER_BBN_HLS = {name for name in cells("derive", "retrain", "adapt", "evaluate") if "bbn_hls" in name}
-AFTER_SEARCH = cells("derive", "retrain", "adapt", "evaluate") | {"report"}
+AFTER_BBN_HLS = {name for name in cells("derive", "retrain", "adapt", "calibrate", "evaluate") if "bbn_hls" in name}
+AFTER_SEARCH = cells("derive", "retrain", "adapt", "calibrate", "evaluate") | {"report"}
 EDITS = {
     "data.image_size": (20, {"fetch@source", "fetch@target"}, ONCE | cells("search") | AFTER_SEARCH),
     "data.source.seed": (1, {"fetch@source"}, ONCE - {"fetch@target"} | cells("search") | AFTER_SEARCH),
@@ -89,8 +93,13 @@ EDITS = {
     "search.bbn_hls.heads": ("constant", {"search@bbn_hls-10-0"}, {"search@bbn_hls-10-0"} | AFTER_BBN_HLS | {"report"}),
     "search.imb_nas.statistics_batches": (3, set(), set()),
     "derive.epoch": (1, cells("derive"), AFTER_SEARCH),
-    "retrain.training.flip": (True, cells("retrain", "adapt"), AFTER_SEARCH - cells("derive")),
-    "adapt.training.momentum": (0.8, cells("adapt"), cells("adapt", "evaluate") | {"report"}),
+    "retrain.training.flip": (True, cells("retrain", "adapt", "calibrate"), AFTER_SEARCH - cells("derive")),
+    "adapt.training.momentum": (
+        0.8,
+        cells("adapt", "calibrate"),
+        cells("adapt", "calibrate", "evaluate") | {"report"},
+    ),
+    "calibrate.miss": (0.2, cells("calibrate"), cells("calibrate", "evaluate") | {"report"}),
     "evaluate.calibration_bins": (10, cells("evaluate"), cells("evaluate") | {"report"}),
     "runtime.progress": ("none", set(), set()),
     "runtime.threads": (2, set(), set()),
@@ -146,7 +155,7 @@ def test_a_seed_more_and_a_seed_less(study, tmp_path):
     project = study.snakemake.copy(tmp_path / "project")
     before = project.outputs()
     project.edit({"study.methods": ["random"], "study.seeds": [0, 1]})
-    stages = ("search", "derive", "retrain", "adapt", "evaluate")
+    stages = ("search", "derive", "retrain", "adapt", "calibrate", "evaluate")
     expected = {"split/if10-seed1", "pretrain/seed1", "report/results"}
     expected |= {f"{stage}/random-10-1{'' if stage in OF_SEARCHES else '-0'}" for stage in stages}
     assert project.ran(project.snakemake) == expected
@@ -165,7 +174,7 @@ def test_a_seed_more_and_a_seed_less(study, tmp_path):
     assert "seed1" not in (project.root / "results" / "report" / "index.html").read_text()
 
     project.edit({"study.retrain_seeds": [0, 5]})
-    again = {f"{stage}/random-10-0-5" for stage in ("retrain", "adapt", "evaluate")} | {"report/results"}
+    again = {f"{stage}/random-10-0-5" for stage in ("retrain", "adapt", "calibrate", "evaluate")} | {"report/results"}
     assert project.ran(project.snakemake) == again
     outputs = project.outputs()
     run = "results/runs/random-10-0"

@@ -50,13 +50,13 @@ def dotted(changes: dict[str, Any], given: dict[str, Any], prefix: str = "") -> 
 
 
 USERS = {
-    "A loss": {"retrain", "adapt"},
+    "A loss": {"retrain", "adapt", "calibrate"},
     "A search method": {"search"},
-    "A head adaptation": {"adapt"},
+    "A head adaptation": {"adapt", "calibrate"},
     "A kind of data": {"fetch", "watch"},
 }
 """Each example, and the stages that DVC finds changed once it is used."""
-AFTER_SEARCH = {"derive", "retrain", "adapt", "evaluate", "report"}
+AFTER_SEARCH = {"derive", "retrain", "adapt", "calibrate", "evaluate", "report"}
 NEW = {"A search method": AFTER_SEARCH, "A kind of data": {"split", "search"} | AFTER_SEARCH}
 """Stages of new runs, which were never computed, and the report of another study."""
 
@@ -113,7 +113,8 @@ def test_the_examples_make_nothing_stale_but_their_users_and_run(computed):
     computed.edit({"search.darts_sampled.sampler": "reversed"})
     assert changed(computed) == {"validate", "search@darts_sampled-5-0"}
     computed.edit({"search.darts_sampled.sampler": "square_root", "retrain.loss.epsilon": 2.0})
-    assert changed(computed) == {"validate", "retrain@darts_sampled-5-0-0", "adapt@darts_sampled-5-0-0"}
+    users = {f"{stage}@darts_sampled-5-0-0" for stage in ("retrain", "adapt", "calibrate")}
+    assert changed(computed) == {"validate", *users}
 
 
 @pytest.mark.parametrize("title", USERS)

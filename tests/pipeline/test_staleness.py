@@ -39,7 +39,8 @@ def arguments(stage: str, method: str) -> dict[str, str]:
         "derive": {"found": f"{search}/search/found"},
         "retrain": {"seed": "0", "retrain-seed": "0", "data": TARGET, "split": SPLIT, "genotype": f"{search}/derive"},
         "adapt": {"seed": "0", "retrain-seed": "0", "data": TARGET, "split": SPLIT, "retrained": f"{run}/retrain"},
-        "evaluate": {"data": TARGET, "split": SPLIT, "retrained": f"{run}/retrain", "adapted": f"{run}/adapt"},
+        "calibrate": {"seed": "0", "retrain-seed": "0", "data": TARGET, "split": SPLIT, "adapted": f"{run}/adapt"},
+        "evaluate": {"data": TARGET, "split": SPLIT, "retrained": f"{run}/retrain", "calibrated": f"{run}/calibrate"},
         "report": {"results": "results", "data": TARGET, "splits": "data/splits"},
     }[stage]
 
@@ -79,7 +80,10 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     **{f"search@{method}": ("search", method, {}) for method in METHODS},
     **{f"retrain/{name}": ("retrain", "random", {"retrain.loss": {"name": name, **LOSSES[name]}}) for name in LOSSES},
     **{f"adapt/{name}": ("adapt", "random", {"adapt": {"method": name, **HEADS[name]}}) for name in HEADS},
-    **{stage: (stage, "bbn_hls", {}) for stage in ("fetch", "split", "pretrain", "derive", "evaluate", "report")},
+    **{
+        stage: (stage, "bbn_hls", {})
+        for stage in ("fetch", "split", "pretrain", "derive", "calibrate", "evaluate", "report")
+    },
 }
 NOT_READ = {
     # `search` lists one set of parameters for all methods; those that read nothing of it take a second to run again.
@@ -132,6 +136,8 @@ def listed(what: str, case: str) -> list[Dependency]:
     stage = case.split("@")[0].split("/")[0]
     mine = {stage, case} | ({"fetch/target", "fetch/digits"} if stage == "fetch" else set())
     chosen = {f"{stage}/cross_entropy"} if stage == "adapt" else set()
+    if stage == "calibrate":
+        chosen = {"calibrate/cross_entropy", "calibrate/reweight"}
     return [one for one in dependencies(what) if one.stage in mine | chosen]
 
 

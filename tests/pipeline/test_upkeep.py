@@ -24,6 +24,7 @@ WRITTEN = {
     "derive": ["genotype.json"],
     "retrain": ["model.safetensors"],
     "adapt": ["model.safetensors"],
+    "calibrate": ["model.safetensors"],
     "evaluate": ["metrics.json"],
     "report": ["metrics.json"],
 }

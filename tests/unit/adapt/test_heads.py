@@ -112,6 +112,24 @@ def test_adapted_network_survives_its_file(name, network, loop, tmp_path):
     assert torch.equal(load_model(tmp_path / "model.safetensors").predict(pixels), network.predict(pixels))
 
 
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (method("none"), (0.5, 0.3, 0.2)),
+        (method("crt"), (1, 1, 1)),
+        (method("tau_norm"), (1, 1, 1)),
+        (method("reweight", beta=0.9), [n / (1 - 0.9**n) for n in (16, 8, 4)]),
+        (method("max_norm", beta=0.9), [n / (1 - 0.9**n) for n in (16, 8, 4)]),
+        (method("label_over_smooth", smoothing=0.4), [0.6 * n / 28 + 0.4 / 3 for n in (16, 8, 4)]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_what_the_heads_probabilities_assume(chosen, expected, network, loop):
+    network.prior = (0.5, 0.3, 0.2)
+    adapt(chosen, network, images(), 0, loop)
+    assert network.prior == pytest.approx([value / sum(expected) for value in expected])
+
+
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"none", "tau_norm"}))
 def test_history_is_about_the_head_that_is_saved(name, network, loop):
     data = images()

@@ -11,6 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from tailnas.data.dataset import Dataset, save
+from tailnas.evaluate.calibration import calibration
 from tailnas.evaluate.metrics import confusion_counts, evaluate_predictions, interval_metrics, shot_groups
 from tailnas.foundation.seeding import numpy_generator
 from tailnas.foundation.settings import Study
@@ -26,6 +27,16 @@ DIGITS = tuple("0123456789")
 TEST_PER_CLASS = 50
 EPOCHS = 12
 COMPONENTS = {"darts": ("normal", "reduce"), "bbn_hls": ("normal", "reduce", "instance_head", "class_head")}
+
+
+@dataclass
+class Calibrated:
+    """A network's word on its probabilities."""
+
+    temperature: float
+    prior: tuple
+    class_thresholds: tuple | None
+    miss: float | None
 
 
 @dataclass(frozen=True)
@@ -223,6 +234,8 @@ def write_evaluation(folder, draw, classes, counts):
             {"model": model, "true": true, "predicted": predicted, "count": n}
             for (true, predicted), n in np.ndenumerate(matrix)
         ]
+    calibrated = Calibrated(1.3, (1 / num_classes,) * num_classes, tuple(0.05 * (n >= 9) for n in counts), 0.1)
+    metrics["calibration"] = calibration(calibrated, probabilities, labels, counts, shot_groups(counts), bins=15)
     metrics |= {
         "intervals": intervals,
         "groups": asdict(shot_groups(counts)),

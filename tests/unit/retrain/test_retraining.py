@@ -237,11 +237,15 @@ def test_deferred_weights_change_the_last_fifth_only(tmp_path):
 COUNTS = (75, 30, 15)
 
 
-def probabilities_of_the_blind(chosen, folder):
-    """What a network learns of images that are all alike: how often classes are drawn, seen by the loss."""
+def probabilities_of_the_blind(chosen, folder, priors):
+    """What a network learns of images that are all alike: how often classes are drawn, seen by the loss.
+
+    What it says of that, its prior, is appended to `priors`.
+    """
     data = images(8, COUNTS)
     data = DeviceImages(torch.full_like(data.images, 7), data.labels)
     network, _ = trained(chosen, folder, data)
+    priors.append(torch.tensor(network.prior, dtype=torch.float64))
     network.train()  # statistics of the batch, as learnt
     inputs = torch.zeros(2, 1, 8, 8)
     with torch.no_grad():
@@ -259,18 +263,47 @@ def blind(**changes):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_sampler_says_how_often_a_class_is_seen(sampler, tmp_path):
-    found = probabilities_of_the_blind(blind(branches={"name": "one", "sampler": sampler}), tmp_path)
+    found = probabilities_of_the_blind(blind(branches={"name": "one", "sampler": sampler}), tmp_path, priors := [])
     # the last epochs count most
     at_the_end = "class_balanced" if sampler in ("progressively_balanced", "class_aware") else sampler
     torch.testing.assert_close(found, class_probabilities(at_the_end, COUNTS), rtol=0, atol=0.06)
+    torch.testing.assert_close(priors[0], class_probabilities(at_the_end, COUNTS))
 
 
 def test_priors_are_those_of_the_data_whatever_the_sampler(tmp_path):
     chosen = blind(branches={"name": "one", "sampler": "class_balanced"}, loss=LOSSES["balanced_softmax"])
     # softmax(z + log n) is uniform
     torch.testing.assert_close(
-        probabilities_of_the_blind(chosen, tmp_path), class_probabilities("reversed", COUNTS), rtol=0, atol=0.06
+        probabilities_of_the_blind(chosen, tmp_path, priors := []),
+        class_probabilities("reversed", COUNTS),
+        rtol=0,
+        atol=0.06,
     )
+    torch.testing.assert_close(priors[0], class_probabilities("reversed", COUNTS))
+
+
+WEIGHTED = {"when": "always", "beta": 0.99, "divided_by": "weights"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "factors"),
+    [
+        ({}, [1, 1, 1]),
+        ({"loss": LOSSES["logit_adjustment"]}, [n**-1.5 for n in COUNTS]),
+        ({"loss": LOSSES["ldam"]}, [1, 1, 1]),
+        ({"reweighting": WEIGHTED}, [1 / (1 - 0.99**n) for n in COUNTS]),
+        ({"reweighting": {**WEIGHTED, "when": "deferred"}}, [1 / (1 - 0.99**n) for n in COUNTS]),
+        ({"branches": two(schedule="linear", time="midpoint")}, [1 / n for n in COUNTS]),
+        ({"branches": {**GLMC, "partner_exponent": 0.0}}, [1 / n * (0.5 + 20 / n) for n in COUNTS]),
+    ],
+    ids=["plain", "logit adjustment", "margins", "weights", "deferred weights", "two branches", "glmc"],
+)
+def test_what_probabilities_assume(changes, factors, tmp_path):
+    """Class frequencies (all images, 120 of them, of three classes) times what the recipe makes of each class."""
+    chosen = settings(epochs=5 if "reweighting" in changes else 1, batch_size=120, **changes)
+    network, _ = trained(chosen, tmp_path, images(16, COUNTS))
+    expected = torch.tensor(COUNTS, dtype=torch.float64) * torch.tensor(factors, dtype=torch.float64)
+    torch.testing.assert_close(torch.tensor(network.prior, dtype=torch.float64), expected / expected.sum())
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.4, 1.0])
@@ -278,7 +311,7 @@ def test_branches_see_instances_and_reversed_classes_in_the_ratio_of_the_mixing(
     chosen = blind(branches=two(schedule="constant", time="start", ratio=ratio))
     instance, reversed_ = (class_probabilities(kind, COUNTS) for kind in ("instance", "reversed"))
     torch.testing.assert_close(
-        probabilities_of_the_blind(chosen, tmp_path), ratio * instance + (1 - ratio) * reversed_, rtol=0, atol=0.06
+        probabilities_of_the_blind(chosen, tmp_path, []), ratio * instance + (1 - ratio) * reversed_, rtol=0, atol=0.06
     )
 
 

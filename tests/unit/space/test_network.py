@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,8 @@ class TestModelFile:
             network(torch.randn(8, 1, 16, 16))
         network.classes, network.normalisation = self.classes, ((0.25,), (0.5,))
         network.image_size, network.class_counts = 16, tuple(range(1, 11))
+        network.prior, network.temperature = tuple(n / 55 for n in range(1, 11)), 1.5
+        network.class_thresholds, network.miss = tuple(n / 10 for n in range(10)), 0.1
         save_model(folder / "model.safetensors", network)
         return folder / "model.safetensors", network
 
@@ -106,12 +109,35 @@ class TestModelFile:
         model = load_model(path)
         assert not model.training and model.classes == self.classes and model.normalisation == ((0.25,), (0.5,))
         assert model.image_size == 16 and model.class_counts == tuple(range(1, 11))
+        assert (model.prior, model.temperature) == (network.prior, 1.5)
+        assert (model.class_thresholds, model.miss) == (network.class_thresholds, 0.1)
         images = torch.randint(0, 256, (5, 1, 16, 16), dtype=torch.uint8)
-        expected = network.eval()((images.float() / 255 - 0.25) / 0.5).softmax(1)
+        expected = (network.eval()((images.float() / 255 - 0.25) / 0.5) / 1.5).softmax(1)
         torch.testing.assert_close(model.predict(images), expected)
         torch.testing.assert_close(model.predict(images.numpy()), expected)
         torch.testing.assert_close(model.train().predict(images), expected)
         assert model.training
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"temperature": 0.0}, "temperature: 0.0"),
+            ({"temperature": 21.0}, "temperature: 21.0"),
+            ({"prior": [0.1] * 9}, "prior: 9 numbers of sum 0.9; allowed: 10 of sum 1"),
+            ({"prior": [0.2] * 10}, "prior: 10 numbers of sum 2; allowed: 10 of sum 1"),
+            ({"prior": [0.0, 0.2] + [0.1] * 8}, "prior.0: 0.0"),
+            ({"class_thresholds": [0.1] * 9}, "class_thresholds: 9 numbers; allowed: 10, or none"),
+            ({"class_thresholds": [1.1] * 10}, "class_thresholds.0: 1.1"),
+            ({"miss": 1.0}, "miss: 1.0"),
+            ({"miss": None}, "class_thresholds, miss: one of them; allowed: both or none"),
+        ],
+    )
+    def test_what_a_file_says_of_its_probabilities_is_checked(self, tmp_path: Path, changes, said) -> None:
+        path, _ = self.write(tmp_path)
+        state, config = read_weights(path, kind="network")
+        save_weights(path, state, config | changes)
+        with pytest.raises(UserError, match=re.escape(f"{path}: {said}")):
+            load_model(path)
 
     def test_a_file_says_where_its_network_reduces(self, tmp_path: Path) -> None:
         """Files from before reductions went by the whole depth have theirs at the same place as then."""

@@ -1,0 +1,1 @@
+"""The calibrate stage: probabilities of the adapted network that mean what they say."""

@@ -1,0 +1,1 @@
+"""Probabilities that mean what they say, and decisions made with them: numpy alone."""

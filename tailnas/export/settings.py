@@ -1,0 +1,20 @@
+"""Settings of the export."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tailnas.foundation.settings import Section
+
+Format = Literal["onnx", "torch_export"]
+
+
+class Export(Section):
+    """Models as files that run without tailnas, preprocessing inside."""
+
+    formats: Annotated[list[Format], Field(json_schema_extra={"uniqueItems": True})] = Field(
+        description="onnx (needs `pip install .[export]`), torch_export, both, or none."
+    )
+    input: Literal["uint8", "float32"] = Field(
+        description="What the file takes: pixels 0 to 255 as uint8, or 0 to 1 as float32."
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,32 @@ from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import Study
 from tailnas.report import curves, figures
 from tailnas.report.alphas import alphas_over_time
-from tailnas.report.classes import class_views
+from tailnas.report.answer import answers
+from tailnas.report.classes import class_views, png_address
 from tailnas.report.comparisons import compare_methods, comparisons_frame
-from tailnas.report.figures import size_order
+from tailnas.report.figures import label, size_order
 from tailnas.report.findings.chapters import chapters
 from tailnas.report.plots import confusion_frame, per_class_frame, search_frame
 from tailnas.report.runs import MODELS, Factor, Results, Run, read_results
 from tailnas.report.summary import METRIC_TITLES, mean_metric, study_metrics, summary_frame
-from tailnas.report.svg import inline_svg, report_style
+from tailnas.report.svg import inline_svg, report_style, themed
 from tailnas.report.tables import FILTERS, balanced_test, mean_rows, metric_columns, run_rows
 from tailnas.report.variance import spreads, variance_frame
+
+TEMPLATES = Path(__file__).parent / "templates"
+SECTIONS = (
+    ("results", "Results"),
+    ("findings", "What it can tell"),
+    ("data", "Data"),
+    ("recall", "Recall by class size"),
+    ("examples", "Rare classes and mistakes"),
+    ("confusion", "Confusion"),
+    ("runs", "Cells and alphas"),
+    ("collapse", "Collapse watch"),
+    ("schedules", "Schedules"),
+    ("losses", "Training"),
+)
+"""The page from top to bottom: names of templates in `templates/sections`, and what the navigation calls them."""
 
 CARDS = ("top1", "few")
 MATRICES_PER_FIGURE = 3
@@ -79,7 +97,7 @@ def build_report(results: Path, raw: Path, splits: Path, study: Study, output: P
 def render_page(results: Results, meta: Meta, part: Part) -> str:
     """The HTML page; `part` gives each class its example image."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -89,8 +107,13 @@ def render_page(results: Results, meta: Meta, part: Part) -> str:
     with report_style():
         factors = [_of_factor(results, factor, part) for factor in results.factors]
         runs = [_of_run(results, run) for run in results.runs]
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     return environment.get_template("report.html.j2").render(
+        sections=SECTIONS,
+        script=Markup(script),
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}",
         meta=meta,
+        answers=answers(results),
         results=results,
         metrics=metric_columns(results),
         titles=METRIC_TITLES,
@@ -128,6 +151,7 @@ def _of_factor(results: Results, factor: Factor, part: Part) -> dict[str, Any]:
         "cards": [(method, _card(own)) for method, own in by_method.items()],
         "spreads": spreads(results, factor),
         "classes": class_views(runs[0], part),
+        "examples": [_examples(own[0]) for own in by_method.values()],
         "means": mean_rows(results, factor) if len(results.seeds) > 1 else [],
         "rows": run_rows(results, factor),
         "comparisons": compare_methods(results, factor),
@@ -157,13 +181,48 @@ def _card(runs: list[Run]) -> list[tuple[str, float, float]]:
     return card
 
 
+def _examples(run: Run) -> dict[str, Any]:
+    """The run's test images of rare classes, class by class, and its mistakes."""
+    rows = [
+        (row, png_address(picture)) for row, picture in zip(run.examples.to_dict("records"), run.pictures, strict=True)
+    ]
+    rare = dict.fromkeys(row["label"] for row, _ in rows if row["kind"] == "rare")
+    return {
+        "run": run,
+        "rare": [
+            (run.classes[c], run.counts[c], [_example(run, *one) for one in rows if _is(one[0], "rare", c)])
+            for c in rare
+        ],
+        "mistakes": [_example(run, *one) for one in rows if _is(one[0], "mistake")],
+    }
+
+
+def _is(row: dict[str, Any], kind: str, label: int | None = None) -> bool:
+    return row["kind"] == kind and label in (None, row["label"])
+
+
+def _example(run: Run, row: dict[str, Any], picture: str) -> dict[str, Any]:
+    said = [
+        {
+            "model": model,
+            "name": label(run.classes[row[model]]),
+            "confidence": row[f"{model}_probability"],
+            "right": row[model] == row["label"],
+        }
+        for model in MODELS
+    ]
+    return {"picture": picture, "image": row["image"], "label": label(run.classes[row["label"]]), "said": said}
+
+
 def _of_run(results: Results, run: Run) -> dict[str, Any]:
     """What the page shows of one run."""
     first = run.retrain_seed == results.retrain_seeds[0]
     drawn = run.searched and first and (len(results.searches) <= ALPHA_FIGURES or run.seed == results.seeds[0])
     return {
         "run": run,
-        "cells": [Markup(cell_svg(component, edges)) for component, edges in run.genotype.components().items()],
+        "images": run.tested.tolist(),
+        "intervals": {model: run.intervals(model) for model in MODELS},
+        "cells": [Markup(themed(cell_svg(component, edges))) for component, edges in run.genotype.components().items()],
         "alphas": _inline(alphas_over_time(run), f"alphas-{run.name}", f"Alphas of {run.name}") if drawn else None,
         "order": size_order(run.counts).tolist(),
         "groups": run.groups.by_class,

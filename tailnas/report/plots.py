@@ -26,11 +26,16 @@ def search_frame(results: Results) -> pd.DataFrame:
 
 
 def per_class_frame(results: Results) -> pd.DataFrame:
-    """One row per run, model and class: `class`, `name`, `count` (training images), `recall`."""
+    """One row per run, model and class: `class`, `name`, `count` (training images), `recall`, `images` (test
+    images), `low` and `high` (Wilson's 95 % interval).
+    """
     frames = []
     for run in results.runs:
         classes = {"class": range(len(run.classes)), "name": run.classes, "count": run.counts}
-        frames += [_keyed(run, {"model": model, **classes, "recall": run.recall[model]}) for model in MODELS]
+        for model in MODELS:
+            ends = np.array([interval or (np.nan, np.nan) for interval in run.intervals(model)])
+            measured = {"recall": run.recall[model], "images": run.tested, "low": ends[:, 0], "high": ends[:, 1]}
+            frames.append(_keyed(run, {"model": model, **classes, **measured}))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -179,10 +179,16 @@ def pairs_needed(difference: float, sd: float) -> int:
     return bisect_left(range(MOST_PAIRS), POWER, lo=2, key=lambda n: paired_t_power(difference / sd, n))
 
 
+def share_interval(hits: int, images: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share, `hits` of `images` >= 1 (Wilson, 1927)."""
+    low, high = stats.binomtest(hits, images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(low), float(high)
+
+
 def accuracy_half_width(accuracy: float, images: int) -> float:
     """Half the width of Wilson's 95 % interval of an accuracy measured on `images` independent test images.
 
     The uncertainty that the test set's size alone leaves in one trained network's figure; seeds add to it.
     """
-    low, high = stats.binomtest(round(accuracy * images), images).proportion_ci(CONFIDENCE, method="wilson")
-    return float(high - low) / 2
+    low, high = share_interval(round(accuracy * images), images)
+    return (high - low) / 2

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -23,14 +22,14 @@ from tailnas.report.classes import class_views, png_address
 from tailnas.report.comparisons import compare_methods, comparisons_frame
 from tailnas.report.figures import label, size_order
 from tailnas.report.findings.chapters import chapters
+from tailnas.report.page_templates import FOLDER, environment
 from tailnas.report.plots import confusion_frame, per_class_frame, search_frame
 from tailnas.report.runs import MODELS, Factor, Results, Run, read_results
 from tailnas.report.summary import METRIC_TITLES, mean_metric, study_metrics, summary_frame
 from tailnas.report.svg import inline_svg, report_style, themed
-from tailnas.report.tables import FILTERS, balanced_test, mean_rows, metric_columns, run_rows
+from tailnas.report.tables import balanced_test, mean_rows, metric_columns, run_rows
 from tailnas.report.variance import spreads, variance_frame
 
-TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = (
     ("results", "Results"),
     ("findings", "What it can tell"),
@@ -96,36 +95,32 @@ def build_report(results: Path, raw: Path, splits: Path, study: Study, output: P
 
 def render_page(results: Results, meta: Meta, part: Part) -> str:
     """The HTML page; `part` gives each class its example image."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
     with report_style():
         factors = [_of_factor(results, factor, part) for factor in results.factors]
         runs = [_of_run(results, run) for run in results.runs]
-    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(
-        sections=SECTIONS,
-        script=Markup(script),
-        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}",
-        meta=meta,
-        answers=answers(results),
-        results=results,
-        metrics=metric_columns(results),
-        titles=METRIC_TITLES,
-        chapters=chapters(results, meta.repeated),
-        factors=factors,
-        runs=runs,
-        seed_title="Seed" if len(results.retrain_seeds) == 1 else "Seed, retrain seed",
-        open_runs=len(runs) <= OPEN_RUNS,
-        balanced=balanced_test(results),
-        each_class=figures.EACH_CLASS_UP_TO,
-        annotated=figures.ANNOTATE_UP_TO,
-        test_images=min(run.test_images for run in results.runs),
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            sections=SECTIONS,
+            script=Markup(script),
+            script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}",
+            meta=meta,
+            answers=answers(results),
+            results=results,
+            metrics=metric_columns(results),
+            titles=METRIC_TITLES,
+            chapters=chapters(results, meta.repeated),
+            factors=factors,
+            runs=runs,
+            seed_title="Seed" if len(results.retrain_seeds) == 1 else "Seed, retrain seed",
+            open_runs=len(runs) <= OPEN_RUNS,
+            balanced=balanced_test(results),
+            each_class=figures.EACH_CLASS_UP_TO,
+            annotated=figures.ANNOTATE_UP_TO,
+            test_images=min(run.test_images for run in results.runs),
+        )
     )
 
 

@@ -29,8 +29,8 @@ def test_a_method_that_is_always_ahead_is_better(six_seeds):
     (answer,) = answers(with_scores(six_seeds, {"darts": 0.6 + ahead, "random": [0.6] * 6}))
     low, high = (100 * end for end in (spread(ahead).low, spread(ahead).high))
     assert answer.startswith(
-        f"darts is better than random by 2.5 points of balanced accuracy (95 % interval [+{low:.1f}, +{high:.1f}]) after "
-        "head adaptation (6 seeds, sign-flip p = 0.031): "
+        f"darts is better than random by 2.5 points of balanced accuracy (95 % interval [+{low:.1f}, +{high:.1f}]) "
+        "after head adaptation (6 seeds, sign-flip p = 0.031): "
     )
     assert f"+2.5 [+{low:.1f}, +{high:.1f}] on few-shot classes" in answer
 

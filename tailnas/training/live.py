@@ -8,9 +8,10 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from tailnas.training.checkpoint import Row
+if TYPE_CHECKING:
+    from tailnas.training.checkpoint import Row
 
 MEASURED = ("loss", "accuracy", "balanced_accuracy")
 COLUMNS = ("run", "epoch", "epochs", *MEASURED)

@@ -25,8 +25,8 @@ def run() -> None:
         weight_half, architecture_half = (DeviceImages.from_part(train, device, split.half(half)) for half in HALVES)
         network = load_model(args.retrained / "model.safetensors", train.classes).to(device)
         seed, progress = retraining_seed(int(args.seed), int(args.retrain_seed)), stage.runtime.progress
-        loop = Loop(f"adapt {stage.run}", stage.checkpoint, stage.logs, progress)
-        choosing = Loop(f"retrain {stage.run} on the weight half", stage.checkpoint, stage.logs, progress)
+        loop = Loop(f"adapt {stage.run}", stage.checkpoint, stage.logs, progress, stage.live)
+        choosing = Loop(f"retrain {stage.run} on the weight half", stage.checkpoint, stage.logs, progress, stage.live)
         chooser = halves_chooser(retraining, network, weight_half, architecture_half, seed, choosing)
         result = adapt(chosen, network, data, seed, loop, chooser)
         with stage.writing() as folder:

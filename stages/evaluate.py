@@ -4,6 +4,7 @@ import json
 
 from tailnas.data.dataset import load_test
 from tailnas.data.split_file import read_split
+from tailnas.evaluate.examples import choose_examples, write_examples
 from tailnas.evaluate.measurement import evaluate, write_confusion, write_per_class
 from tailnas.evaluate.settings import Evaluate
 from tailnas.foundation.stage import Stage, arguments, main
@@ -27,6 +28,7 @@ def run() -> None:
             (folder / "metrics.json").write_text(json.dumps(measured.metrics, indent=1, sort_keys=True) + "\n")
             write_per_class(folder / "per_class.csv", measured, test.classes, counts)
             write_confusion(folder / "confusion.csv", measured)
+            write_examples(folder, choose_examples(measured.probabilities, test, counts))
 
 
 if __name__ == "__main__":

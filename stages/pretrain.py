@@ -25,7 +25,7 @@ def run() -> None:
         device = prepare(stage.runtime.device, stage.runtime.threads, training.precision)
         source = load_train(args.data)
         train, held_out = (DeviceImages.from_part(part, device) for part in (source, load_test(args.data)))
-        loop = Loop(f"pretrain {stage.run}", stage.checkpoint, stage.logs, stage.runtime.progress)
+        loop = Loop(f"pretrain {stage.run}", stage.checkpoint, stage.logs, stage.runtime.progress, stage.live)
         seed, classes = int(args.seed), len(source.classes)
         mixture = pretrain(training, space, train, held_out, classes, seed, loop)
         trained: dict[Paths, tuple[SuperNet, list[Row]]] = {"mixture": mixture}

@@ -24,7 +24,7 @@ def run() -> None:
         data = DeviceImages.from_part(train, device, split.indices)
         genotype = read_genotype(args.genotype / GENOTYPE_FILE)
         normalisation = input_normalisation(genotype, data.images)
-        loop = Loop(f"retrain {stage.run}", stage.checkpoint, stage.logs, stage.runtime.progress)
+        loop = Loop(f"retrain {stage.run}", stage.checkpoint, stage.logs, stage.runtime.progress, stage.live)
         seed = retraining_seed(int(args.seed), int(args.retrain_seed))
         network, history = retrain(settings, genotype, data, normalisation, len(train.classes), seed, loop)
         network.classes = train.classes

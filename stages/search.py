@@ -44,7 +44,7 @@ def run() -> None:
             pretrained=read_weights(pretrained, kind="supernet")[0] if pretrained else None,
             pretrained_file=pretrained,
             seed=int(args.seed),
-            loop=Loop(f"search {stage.run}", stage.checkpoint, stage.logs, stage.runtime.progress),
+            loop=Loop(f"search {stage.run}", stage.checkpoint, stage.logs, stage.runtime.progress, stage.live),
             source=lambda: Source(
                 *(DeviceImages.from_part(load(args.source), device) for load in (load_train, load_test))
             ),

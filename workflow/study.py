@@ -26,6 +26,8 @@ from bridge.interior import PipelineError
 from bridge.plan import Job
 from bridge.schedule import Progress, Schedule
 from workflow.card import VISIBLE, cards
+from workflow.cost import known_seconds
+from workflow.kept import kept
 from workflow.session import SCRIPTS, Session, exclusive, opened, stop
 
 LOGS = Path("logs/study")
@@ -77,8 +79,8 @@ def plan_text(jobs: list[Job], cores: int) -> str:
         return f"{len(jobs)} stages, all up to date"
     counts = Counter(kind(job.name) for job in todo)
     what = ", ".join(f"{count} {name}" for name, count in counts.items())
-    left = estimate(todo, earlier_seconds(), cores)
-    told = "time unknown, since nothing was computed here yet" if left is None else f"about {spoken(left)}"
+    left = estimate(todo, known_seconds(counts, earlier_seconds()), cores)
+    told = "time unknown" if left is None else f"about {spoken(left)} on this machine"
     return f"{len(todo)} of {len(jobs)} stages to compute: {what}; {told}, {cores} at once"
 
 
@@ -89,7 +91,7 @@ class Line:
         self.todo = {job.name: job for job in todo}
         self.cores = cores
         self.terminal = sys.stderr.isatty()
-        self.known = earlier_seconds()
+        self.known = known_seconds({kind(name) for name in self.todo}, earlier_seconds())
         self.told = -1
         self.shown = 0.0
 
@@ -227,8 +229,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    started = time.time()
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        print("\n".join(["\ninterrupted", *kept(started), "the same command goes on from here"]), file=sys.stderr)
         sys.exit(130)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from html import escape
 
-from tailnas.derive.palette import COMPONENT_TITLES, INK, MUTED, PRIMITIVE_COLOURS, primitive_title
+from tailnas.derive.palette import COMPONENT_TITLES, INK, MUTED, PRIMITIVE_COLOURS, PRINTED, primitive_title
 from tailnas.genotype.genotype import Edges, Genotype
 from tailnas.genotype.primitives import NODES
 
@@ -103,7 +103,7 @@ def _wire(node: int, source: int) -> str:
 
 def _operation(primitive: str, node: int, source: int) -> str:
     x, y = _left(node), _y(source)
-    ink = INK if primitive in _DARK_INK_ON else "#fff"
+    ink = PRINTED if primitive in _DARK_INK_ON else "#fefefe"
     return (
         f'<circle cx="{x + _TAP // 2}" cy="{y}" r="2.6"/>'
         f'<rect x="{x + _TAP}" y="{y + _BOX_BELOW - _BOX_HEIGHT // 2}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" '

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 INK = "#1f2933"
 MUTED = "#66717d"
+PRINTED = "#18222c"
+"""Ink on a coloured ground, which is the same in the light and in the dark."""
 
 PRIMITIVE_COLOURS = {
     "none": "#9aa5b1",

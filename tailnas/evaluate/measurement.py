@@ -31,6 +31,7 @@ class Measurement:
     """metrics: what metrics.json holds. recall: (K,) of each network. confusion: int64 (K, K), rows the true class.
 
     gained, lost: int64 (K,), test images that the last network gets right and the first wrong, and the other way round.
+    probabilities: (N, K) of each network.
     """
 
     metrics: dict[str, Any]
@@ -38,6 +39,7 @@ class Measurement:
     confusion: dict[str, NDArray[np.int64]]
     gained: NDArray[np.int64]
     lost: NDArray[np.int64]
+    probabilities: dict[str, NDArray[np.float64]]
 
 
 def evaluate(
@@ -49,10 +51,10 @@ def evaluate(
     counts: (K,) training images of each class, which define the shot groups. bins: of the calibration error.
     """
     metrics: dict[str, Any] = {}
-    recall, confusion, right = {}, {}, []
+    recall, confusion, right, scores = {}, {}, [], {}
     groups = shot_groups(counts)
     for name, network in networks.items():
-        probabilities = predict(network, test.images, batch_size)
+        probabilities = scores[name] = predict(network, test.images, batch_size)
         predictions = probabilities.argmax(axis=1)
         metrics[name] = evaluate_predictions(probabilities, test.labels, counts, bins)
         confusion[name] = confusion_counts(test.labels, predictions, len(test.classes))
@@ -71,7 +73,7 @@ def evaluate(
         np.bincount(test.labels[now & ~before], minlength=len(test.classes))
         for before, now in ((right[0], right[-1]), (right[-1], right[0]))
     )
-    return Measurement(metrics, recall, confusion, gained, lost)
+    return Measurement(metrics, recall, confusion, gained, lost, scores)
 
 
 def predict(network: Network, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float64]:

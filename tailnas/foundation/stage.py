@@ -31,6 +31,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tailnas.foundation.errors import UserError, one_line
 from tailnas.foundation.extensions import Chosen, OneOf
+from tailnas.foundation.machine import hardware, peak_memory
 from tailnas.foundation.pipeline import declarations
 from tailnas.foundation.recorded import require_recorded
 from tailnas.foundation.settings import Runtime, first_mistake
@@ -151,6 +152,11 @@ class Stage:
         return Path("logs", self.name, self.run)
 
     @property
+    def live(self) -> Path:
+        """File for the curves of all runs of this stage, while they are computed; no one's output."""
+        return Path("logs", "live", f"{self.name}.csv")
+
+    @property
     def lock_file(self) -> Path:
         """Locked while a process writes the output; holds a serial number and the key of the work finished last."""
         return STATE_FOLDER / "locks" / str(self.output).replace(os.sep, "-")
@@ -264,6 +270,8 @@ class Stage:
         self.logs.mkdir(parents=True, exist_ok=True)
         facts = {
             "seconds": round(time.monotonic() - self._started, 2),
+            **peak_memory(),
+            **hardware(),
             "device": self.runtime.device,
             "threads": self.runtime.threads,
             "python": platform.python_version(),

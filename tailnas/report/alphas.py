@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from tailnas.derive.palette import COMPONENT_TITLES, INK, PRIMITIVE_COLOURS, primitive_title
+from tailnas.derive.palette import COMPONENT_TITLES, PRIMITIVE_COLOURS, PRINTED, primitive_title
 from tailnas.genotype.genotype import Edges
 from tailnas.genotype.primitives import NODES, PRIMITIVES, edge_index
 from tailnas.report.runs import Run
@@ -79,7 +79,7 @@ def _over_time(axes: Axes, weights: NDArray[np.float64], norm: TwoSlopeNorm) -> 
         extent=(-0.5, epochs - 0.5, primitives * edges, 0),
     )
     axes.grid(visible=False)
-    axes.hlines(np.arange(1, primitives) * edges, -0.5, epochs - 0.5, color=INK, linewidth=0.5)
+    axes.hlines(np.arange(1, primitives) * edges, -0.5, epochs - 0.5, color=PRINTED, linewidth=0.5)
     axes.set_yticks((np.arange(primitives) + 0.5) * edges, [primitive_title(name) for name in PRIMITIVES])
     axes.tick_params(axis="y", left=False, labelsize=7)
 
@@ -89,7 +89,7 @@ def _final(axes: Axes, weights: NDArray[np.float64], chosen: Edges | tuple[()], 
     axes.grid(visible=False)
     rows = [edge_index(position // 2, source) for position, (_, source) in enumerate(chosen)]
     columns = [PRIMITIVES.index(primitive) for primitive, _ in chosen]
-    axes.plot(columns, rows, "o", color="#fff", markersize=4, markeredgecolor=INK, markeredgewidth=0.9)
+    axes.plot(columns, rows, "o", color="#fefefe", markersize=4, markeredgecolor=PRINTED, markeredgewidth=0.9)
     axes.set_yticks(range(len(EDGE_NAMES)), EDGE_NAMES)
     axes.set_xticks(range(len(PRIMITIVES)), [primitive_title(name) for name in PRIMITIVES], rotation=90)
     axes.tick_params(left=False, bottom=False, labelsize=6.5)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
-from tailnas.derive.palette import INK, MUTED
+from tailnas.derive.palette import INK, MUTED, PRINTED
 from tailnas.evaluate.intervals import wilson
 from tailnas.evaluate.metrics import FEW_BELOW, GROUPS, MANY_ABOVE
 from tailnas.report.palette import ADAPTED, GRID, RETRAINED
@@ -117,13 +117,11 @@ def _recall_panel(axes: Axes, runs: list[Run]) -> None:
             positions = np.broadcast_to(sizes, recall.shape)
             axes.plot(positions.ravel(), recall.ravel(), linestyle="none", markersize=2.4, alpha=0.3, **_STYLES[model])
         x, y = sizes[known], np.nanmean(recall[:, known], axis=0)
+        if len(runs) == 1 and not many_classes:
+            _intervals(axes, runs[0], model, order[0][known], x)
         if many_classes:
             x, y = (np.array([part.mean() for part in np.array_split(values, BINS)]) for values in (x, y))
         axes.plot(x, y, markersize=4.5, linewidth=1.6, label=TITLES[model], **_STYLES[model])
-        if len(runs) == 1 and not many_classes:
-            matrix = runs[0].confusion[model][np.ix_(order[0], order[0])]
-            low, high = 100 * wilson(np.diag(matrix), matrix.sum(axis=1))[:, known]
-            axes.vlines(x, low, high, color=_STYLES[model]["color"], linewidth=0.9, alpha=0.45, zorder=1)
     axes.set_xscale("log")
     axes.set_xlim(sizes.max() * 1.18, max(sizes.min(), 0.5) / 1.18)
     axes.set_ylim(-4, 104)
@@ -133,6 +131,13 @@ def _recall_panel(axes: Axes, runs: list[Run]) -> None:
     axes.set_xticklabels([f"{tick:g}" for tick in ticks])
     axes.grid(axis="x", visible=False)
     _mark_groups(axes, runs[0])
+
+
+def _intervals(axes: Axes, run: Run, model: str, classes: NDArray[np.int64], sizes: NDArray[np.float64]) -> None:
+    """Wilson's interval of each class's recall, beside its marker."""
+    low, high = 100 * wilson(np.diag(run.confusion[model])[classes], run.tested[classes])
+    beside = sizes * (1.025 if model == MODELS[0] else 1 / 1.025)
+    axes.vlines(beside, low, high, color=_STYLES[model]["color"], linewidth=1.0, alpha=0.55, zorder=1)
 
 
 def _mark_groups(axes: Axes, run: Run) -> None:
@@ -219,7 +224,7 @@ def _matrix(axes: Axes, percent: NDArray[np.float64]) -> None:
     axes.vlines(np.arange(1, classes) - 0.5, -0.5, classes - 0.5, color=GRID, linewidth=0.5)
     for (row, column), value in np.ndenumerate(percent):
         if value >= 0.5:
-            colour = "#fff" if value > 55 else INK
+            colour = "#fefefe" if value > 55 else PRINTED
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
 
 

@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from tailnas.data.dataset import Meta, Part, load_meta, load_train
 from tailnas.derive.drawing import cell_svg
-from tailnas.evaluate.intervals import TOO_WIDE, wilson
+from tailnas.evaluate.intervals import TOO_WIDE
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import Study
 from tailnas.report import curves, figures
 from tailnas.report.alphas import alphas_over_time
+from tailnas.report.answer import answers
 from tailnas.report.calibration import SHOWN_COVERAGES, calibration_rows, reliability
-from tailnas.report.classes import class_views
+from tailnas.report.classes import class_views, png_address
 from tailnas.report.comparisons import compare_methods, comparisons_frame
-from tailnas.report.figures import size_order
+from tailnas.report.figures import label, size_order
 from tailnas.report.findings.chapters import chapters
+from tailnas.report.page_templates import FOLDER, environment
 from tailnas.report.plots import confusion_frame, per_class_frame, search_frame
 from tailnas.report.recalls import ROW_METRICS, recall_rows
 from tailnas.report.runs import MODELS, Factor, Results, Run, read_results
 from tailnas.report.summary import METRIC_TITLES, mean_metric, study_metrics, summary_frame
-from tailnas.report.svg import inline_svg, report_style
-from tailnas.report.tables import FILTERS, balanced_test, mean_rows, metric_columns, run_rows
+from tailnas.report.svg import inline_svg, report_style, themed
+from tailnas.report.tables import balanced_test, mean_rows, metric_columns, run_rows
 from tailnas.report.variance import spreads, variance_frame
+
+SECTIONS = (
+    ("results", "Results"),
+    ("findings", "What it can tell"),
+    ("data", "Data"),
+    ("recall", "Recall by class size"),
+    ("examples", "Rare classes and mistakes"),
+    ("confusion", "Confusion"),
+    ("calibration", "Calibration"),
+    ("runs", "Cells and alphas"),
+    ("collapse", "Collapse watch"),
+    ("schedules", "Schedules"),
+    ("losses", "Training"),
+)
+"""The page from top to bottom: names of templates in `templates/sections`, and what the navigation calls them."""
 
 CARDS = ("top1", "few")
 MATRICES_PER_FIGURE = 3
@@ -82,34 +99,35 @@ def build_report(results: Path, raw: Path, splits: Path, study: Study, output: P
 
 def render_page(results: Results, meta: Meta, part: Part) -> str:
     """The HTML page; `part` gives each class its example image."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
     with report_style():
         factors = [_of_factor(results, factor, part) for factor in results.factors]
         runs = [_of_run(results, run) for run in results.runs]
-    return environment.get_template("report.html.j2").render(
-        meta=meta,
-        results=results,
-        metrics=metric_columns(results),
-        known_metrics=ROW_METRICS,
-        too_wide=TOO_WIDE,
-        titles=METRIC_TITLES,
-        chapters=chapters(results, meta.repeated),
-        factors=factors,
-        runs=runs,
-        seed_title="Seed" if len(results.retrain_seeds) == 1 else "Seed, retrain seed",
-        open_runs=len(runs) <= OPEN_RUNS,
-        balanced=balanced_test(results),
-        each_class=figures.EACH_CLASS_UP_TO,
-        annotated=figures.ANNOTATE_UP_TO,
-        coverages=SHOWN_COVERAGES,
-        test_images=min(run.test_images for run in results.runs),
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            sections=SECTIONS,
+            script=Markup(script),
+            script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}",
+            meta=meta,
+            answers=answers(results),
+            results=results,
+            metrics=metric_columns(results),
+            known_metrics=ROW_METRICS,
+            too_wide=TOO_WIDE,
+            coverages=SHOWN_COVERAGES,
+            titles=METRIC_TITLES,
+            chapters=chapters(results, meta.repeated),
+            factors=factors,
+            runs=runs,
+            seed_title="Seed" if len(results.retrain_seeds) == 1 else "Seed, retrain seed",
+            open_runs=len(runs) <= OPEN_RUNS,
+            balanced=balanced_test(results),
+            each_class=figures.EACH_CLASS_UP_TO,
+            annotated=figures.ANNOTATE_UP_TO,
+            test_images=min(run.test_images for run in results.runs),
+        )
     )
 
 
@@ -137,6 +155,7 @@ def _of_factor(results: Results, factor: Factor, part: Part) -> dict[str, Any]:
         "spreads": spreads(results, factor),
         "classes": class_views(runs[0], part),
         "known": recall_rows(results, factor),
+        "examples": [_examples(own[0]) for own in by_method.values()],
         "means": mean_rows(results, factor) if len(results.seeds) > 1 else [],
         "rows": run_rows(results, factor),
         "comparisons": compare_methods(results, factor),
@@ -167,16 +186,49 @@ def _card(runs: list[Run]) -> list[tuple[str, float, float]]:
     return card
 
 
+def _examples(run: Run) -> dict[str, Any]:
+    """The run's test images of rare classes, class by class, and its mistakes."""
+    rows = [
+        (row, png_address(picture)) for row, picture in zip(run.examples.to_dict("records"), run.pictures, strict=True)
+    ]
+    rare = dict.fromkeys(row["label"] for row, _ in rows if row["kind"] == "rare")
+    return {
+        "run": run,
+        "rare": [
+            (run.classes[c], run.counts[c], [_example(run, *one) for one in rows if _is(one[0], "rare", c)])
+            for c in rare
+        ],
+        "mistakes": [_example(run, *one) for one in rows if _is(one[0], "mistake")],
+    }
+
+
+def _is(row: dict[str, Any], kind: str, label: int | None = None) -> bool:
+    return row["kind"] == kind and label in (None, row["label"])
+
+
+def _example(run: Run, row: dict[str, Any], picture: str) -> dict[str, Any]:
+    said = [
+        {
+            "model": model,
+            "name": label(run.classes[row[model]]),
+            "confidence": row[f"{model}_probability"],
+            "right": row[model] == row["label"],
+        }
+        for model in MODELS
+    ]
+    return {"picture": picture, "image": row["image"], "label": label(run.classes[row["label"]]), "said": said}
+
+
 def _of_run(results: Results, run: Run) -> dict[str, Any]:
     """What the page shows of one run."""
     first = run.retrain_seed == results.retrain_seeds[0]
     drawn = run.searched and first and (len(results.searches) <= ALPHA_FIGURES or run.seed == results.seeds[0])
     return {
         "run": run,
-        "cells": [Markup(cell_svg(component, edges)) for component, edges in run.genotype.components().items()],
+        "images": run.tested.tolist(),
+        "intervals": {model: run.recall_intervals(model).T.tolist() for model in MODELS},
+        "cells": [Markup(themed(cell_svg(component, edges))) for component, edges in run.genotype.components().items()],
         "alphas": _inline(alphas_over_time(run), f"alphas-{run.name}", f"Alphas of {run.name}") if drawn else None,
         "order": size_order(run.counts).tolist(),
-        "tested": run.confusion["adapted"].sum(axis=1).tolist(),
-        "ends": {model: wilson(np.diag(run.confusion[model]), run.confusion[model].sum(axis=1)) for model in MODELS},
         "groups": run.groups.by_class,
     }

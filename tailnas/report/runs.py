@@ -17,6 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, ValidationError
 
+from tailnas.data.npy import read_npy
+from tailnas.evaluate.examples import IMAGES_FILE, TABLE_FILE
+from tailnas.evaluate.intervals import wilson
 from tailnas.evaluate.metrics import Groups, per_class_recall, shot_groups
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import NATURAL, Count, Section, Share, Study
@@ -131,6 +134,10 @@ class Run:
     cost: Cost
     retrain: pd.DataFrame
     adapt: pd.DataFrame
+    examples: pd.DataFrame
+    """What `tailnas.evaluate.examples` chose, row by row of `pictures`."""
+    pictures: NDArray[np.uint8]
+    """(rows, C, h, h)"""
 
     @property
     def name(self) -> str:
@@ -146,6 +153,17 @@ class Run:
     def measured_factor(self) -> float:
         """Largest over smallest class size, as the split has it."""
         return max(self.counts) / min(self.counts)
+
+    @property
+    def tested(self) -> NDArray[np.int64]:
+        """(K,) test images of each class."""
+        images: NDArray[np.int64] = self.confusion["adapted"].sum(axis=1)
+        return images
+
+    def recall_intervals(self, model: str) -> NDArray[np.float64]:
+        """(2, K) ends of Wilson's 95 % interval of each class's recall; NaN without test images."""
+        ends = wilson(np.diag(self.confusion[model]), self.tested)
+        return np.where(self.tested > 0, ends, np.nan)
 
     @property
     def searched(self) -> bool:
@@ -250,6 +268,7 @@ def _read_run(runs: Path, splits: Path, method: str, factor: Factor, seed: int, 
         raise UserError(f"{evaluate / 'metrics.json'}: groups: {short(found.groups)}; allowed: those of {split}")
     confusion = _read_confusion(evaluate / "confusion.csv", len(counts))
     gained, lost = _read_changes(evaluate / "per_class.csv", confusion)
+    examples, pictures = _read_examples(evaluate, len(counts))
     history = read_table(search / "history.csv", {"epoch": int, "genotype": str})
     sweep = {"mixing_ratio": float, "balanced_accuracy": float}
     return Run(
@@ -277,6 +296,8 @@ def _read_run(runs: Path, splits: Path, method: str, factor: Factor, seed: int, 
         cost=read_json(search / "cost.json", Cost),
         retrain=read_table(run / "retrain" / "history.csv", {"epoch": int, "loss": float}),
         adapt=read_table(run / "adapt" / "history.csv", {"epoch": int}),
+        examples=examples,
+        pictures=pictures,
     )
 
 
@@ -304,8 +325,9 @@ def read_json(path: Path, kind: type[_Kind]) -> _Kind:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"])) or "content"
+        value = "missing" if problem["type"] == "missing" else short(problem["input"])
         allowed = problem["msg"].removeprefix("Input should be ")
-        raise UserError(f"{path}: {where}: {short(problem['input'])}; allowed: {allowed}") from None
+        raise UserError(f"{path}: {where}: {value}; allowed: {allowed}") from None
     except OSError as error:
         raise UserError(f"{path}: {_line(error)}; allowed: the file that an earlier stage writes") from None
 
@@ -326,6 +348,17 @@ def _read_changes(path: Path, confusion: dict[str, NDArray[np.int64]]) -> tuple[
     if len(gained) != len(after) or not np.array_equal(gained - lost, after - before):
         raise UserError(f"{path}: gained less lost; allowed: what confusion.csv says that adaptation changed")
     return gained, lost
+
+
+def _read_examples(folder: Path, num_classes: int) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
+    columns: dict[str, type] = {"kind": str, "image": int, "label": int}
+    for model in MODELS:
+        columns |= {model: int, f"{model}_probability": float}
+    table = read_table(folder / TABLE_FILE, columns)
+    named = table[["label", *MODELS]].to_numpy()
+    if named.min() < 0 or named.max() >= num_classes:
+        raise UserError(f"{folder / TABLE_FILE}: class {named.max()}; allowed: 0 to {num_classes - 1}")
+    return table, read_npy(folder / IMAGES_FILE, np.dtype(np.uint8), (len(table), None, None, None))
 
 
 def _read_alphas(path: Path, epochs: int) -> Alphas:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tailnas.foundation.errors import UserError
 from tailnas.report.comparisons import comparisons_table
+from tailnas.report.machine import write_page
 from tailnas.report.summary import results_table
 
 
@@ -22,7 +23,11 @@ def show(report: Path) -> str:
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{report / name}: {reason}; allowed: what the report stage writes") from None
-    return "\n\n".join([*filter(None, tables), f"report: {report / 'index.html'}"])
+    measured = write_page(report) if (report / "index.html").exists() else None
+    where = f"report: {report / 'index.html'}" + (
+        f"\nwith seconds, memory and hardware: {measured}" if measured else ""
+    )
+    return "\n\n".join([*filter(None, tables), where])
 
 
 def main(arguments: list[str]) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
+from tailnas.evaluate.intervals import wilson
+
 CONFIDENCE = 0.95
 LEVEL = 0.05
 POWER = 0.80
@@ -184,5 +186,5 @@ def accuracy_half_width(accuracy: float, images: int) -> float:
 
     The uncertainty that the test set's size alone leaves in one trained network's figure; seeds add to it.
     """
-    low, high = stats.binomtest(round(accuracy * images), images).proportion_ci(CONFIDENCE, method="wilson")
+    low, high = wilson(round(accuracy * images), images)
     return float(high - low) / 2

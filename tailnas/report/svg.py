@@ -19,6 +19,22 @@ from tailnas.report.palette import GRID
 PAGE_WIDTH = 11.4
 """Width in inches of a figure that fills the report's column."""
 
+RULE = "#b5bec7"
+_THEMED = {
+    INK: "ink",
+    "#000000": "ink",
+    MUTED: "muted",
+    GRID: "grid",
+    RULE: "rule",
+    "#c5ccd3": "rule",
+    "#ffffff": "paper",
+    "#fff": "paper",
+    "#7b3294": "violet",
+    "#b35806": "brown",
+    "#0072b2": "blue",
+}
+"""Colours that follow the page's light or dark theme, and its names for them."""
+
 _STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -32,7 +48,7 @@ _STYLE: Any = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 7,
-    "axes.edgecolor": "#b5bec7",
+    "axes.edgecolor": RULE,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -40,8 +56,8 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
-    "xtick.color": "#b5bec7",
-    "ytick.color": "#b5bec7",
+    "xtick.color": RULE,
+    "ytick.color": RULE,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
     "xtick.labelsize": 8,
@@ -77,7 +93,13 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text, flags=re.S)
     text = _compact(_own_ids(text, name))
     opening = f'<svg role="img" aria-label="{escape(description)}" stroke-linejoin="round" stroke-linecap="butt"'
-    return text.replace("<svg", opening, 1)
+    return themed(text.replace("<svg", opening, 1))
+
+
+def themed(text: str) -> str:
+    """SVG whose ink, lines and paper follow the page's theme; outside of a page they keep their colours."""
+    pattern = r'(?<=[:"])(' + "|".join(_THEMED) + r')(?=[;"])'
+    return re.sub(pattern, lambda colour: f"var(--{_THEMED[colour[1]]},{colour[1]})", text)
 
 
 def _own_ids(text: str, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,9 +108,14 @@ def _or_dash(form: Callable[[float], str]) -> Callable[[float | None], str]:
     return lambda value: NONE if value is None or np.isnan(value) else form(value)
 
 
+def _interval(ends: Sequence[float]) -> str:
+    return NONE if ends[0] != ends[0] else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+
+
 FILTERS = {
     "percent": _or_dash(lambda share: f"{100 * share:.1f}"),
     "points": _or_dash(points),
+    "interval": _interval,
     "p": _or_dash(lambda value: p_text(value).removeprefix("= ")),
 }
 """How the template writes fractions, their differences and p values; a dash for what was not measured."""

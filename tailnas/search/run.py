@@ -20,6 +20,7 @@ from tailnas.search.bilevel import Bilevel, mean_losses
 from tailnas.search.collapse import hessian_eigenvalue, warnings
 from tailnas.search.cost import Cost, mixture_multiply_adds
 from tailnas.search.objective import Objective, TwoBranch
+from tailnas.search.picture import alphas_picture
 from tailnas.search.record import AlphaRecord, softmax_movement
 from tailnas.search.relaxation import Relaxation, cells
 from tailnas.search.steps import StepRunner
@@ -103,7 +104,7 @@ def bilevel_search(
 
     def show(writer: SummaryWriter, epoch: int) -> None:
         for name, values in record.rows[-1].items():
-            writer.add_image(f"alphas/{name}", heat_map(values), epoch)
+            writer.add_image(f"search/alphas {name}", alphas_picture(values), epoch, dataformats="HWC")
 
     history = task.loop.run(epochs, steps, run_epoch, parts, show, stop)
     for line in warnings(history):
@@ -161,9 +162,3 @@ def architecture_accuracy(task: SearchTask, objective: Objective, alphas: Mappin
     pairs = [(objective.logits(images, alphas).argmax(1), labels) for images, labels in batches]
     predictions, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
     return balanced_accuracy(labels, predictions, task.num_classes)
-
-
-def heat_map(alphas: Tensor) -> Tensor:
-    """Softmax weights of alphas (14, 8) as a grey picture (1, 14 * 16, 8 * 16), white the largest."""
-    weights = alphas.float().softmax(-1)
-    return (weights / weights.max()).repeat_interleave(16, 0).repeat_interleave(16, 1)[None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from tailnas.foundation.errors import UserError
 from tailnas.training.checkpoint import Checkpoint, Row, Stateful
+from tailnas.training.live import Live
 from tailnas.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -26,12 +28,14 @@ class Loop:
 
     title: for the progress display; its first word is the section of params.yaml that holds its settings.
     checkpoint: the file; it outlives the loop, and the stage removes it once its outputs are written. events: folder
-    for TensorBoard.
+    for TensorBoard. live: file for the curves of `dvc plots`, see `Live`.
     """
 
-    def __init__(self, title: str, checkpoint: Path, events: Path, progress: str) -> None:
+    def __init__(self, title: str, checkpoint: Path, events: Path, progress: str, live: Path | None = None) -> None:
         self.title, self.checkpoint, self.events, self.progress = title, checkpoint, events, progress
-        self.section = f"{title.split()[0]}.training"
+        self.live = live
+        self.stage, _, self.name = title.partition(" ")
+        self.section = f"{self.stage}.training"
 
     def part(self, name: str, section: str | None = None) -> Loop:
         """A loop of its own for one of several phases of the same work, with a checkpoint and events of its own.
@@ -39,7 +43,7 @@ class Loop:
         section: where its learning rate stands, if that is another.
         """
         file = self.checkpoint.with_name(f"{self.checkpoint.stem}-{name}{self.checkpoint.suffix}")
-        part = Loop(f"{self.title} {name}", file, self.events / name, self.progress)
+        part = Loop(f"{self.title} {name}", file, self.events / name, self.progress, self.live)
         part.section = section or self.section
         return part
 
@@ -54,6 +58,9 @@ class Loop:
     ) -> list[Row]:
         """Train for `epochs` epochs of `steps` steps; returns one row per epoch.
 
+        An interruption (Ctrl-C) says what is kept before it goes on to the caller. TensorBoard's charts are named by
+        the stage, since an accuracy of one stage is not an accuracy of another.
+
         parts: whatever `run_epoch` changes; a run that is killed and started again ends bit-identical on a CPU.
         show: adds images of an epoch to TensorBoard. stop: whether the rows so far are the last ones.
         """
@@ -63,6 +70,9 @@ class Loop:
             print(f"{self.title}: going on after epoch {len(history)} of {epochs}", flush=True)
         progress = Progress(self.title, epochs, steps, self.progress, done=len(history))
         writer = _event_writer(self.events, len(history))
+        live = Live(self.live, self.name, epochs)
+        live.begin(len(history))
+        saved = len(history)
         try:
             for epoch in range(len(history), epochs):
                 if stop is not None and stop(history):
@@ -71,15 +81,25 @@ class Loop:
                 history.append({"epoch": epoch + 1, **row})
                 for name, value in row.items():
                     if not isinstance(value, str):
-                        writer.add_scalar(name, value, epoch + 1)
+                        writer.add_scalar(f"{self.stage}/{name}", value, epoch + 1)
                 if show is not None:
                     show(writer, epoch + 1)
                 checkpoint.save(history)
+                saved = len(history)
+                live.add(history[-1])
                 progress.epoch(history[-1])
+        except KeyboardInterrupt:
+            print(f"\n{self.title}: {kept(saved, epochs)}", file=sys.stderr, flush=True)
+            raise
         finally:
             progress.close()
             writer.close()
         return history
+
+
+def kept(done: int, epochs: int) -> str:
+    """What to say of an interrupted training."""
+    return f"{done} of {epochs} epochs kept; the same command goes on"
 
 
 class InnerLoop(Loop):

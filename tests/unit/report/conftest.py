@@ -10,8 +10,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from tailnas.data.dataset import Dataset, save
+from tailnas.data.dataset import Dataset, Part, save
 from tailnas.evaluate.calibration import calibration
+from tailnas.evaluate.examples import choose_examples, write_examples
 from tailnas.evaluate.metrics import confusion_counts, evaluate_predictions, interval_metrics, shot_groups
 from tailnas.foundation.seeding import numpy_generator
 from tailnas.foundation.settings import Study
@@ -222,10 +223,10 @@ def write_evaluation(folder, draw, classes, counts):
     size = np.log(np.asarray(counts, float))
     bias = {"retrained": 0.9 * (size - size.mean()), "adapted": 0.25 * (size - size.mean())}
     scores = 2.6 * np.eye(num_classes)[labels] + draw.normal(size=(len(labels), num_classes))
-    metrics, intervals, confusion, right = {}, {}, [], {}
+    metrics, intervals, confusion, right, given = {}, {}, [], {}, {}
     for model, shift in bias.items():
         logits = 2 * (scores + shift)
-        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        given[model] = probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         metrics[model] = evaluate_predictions(probabilities, labels, counts, bins=15)
         right[model] = probabilities.argmax(axis=1) == labels
         matrix = confusion_counts(labels, probabilities.argmax(axis=1), num_classes)
@@ -244,6 +245,8 @@ def write_evaluation(folder, draw, classes, counts):
         "test_images": len(labels),
     }
     folder.mkdir()
+    pictures = draw.integers(0, 256, (len(labels), 1, 16, 16), dtype=np.uint8)
+    write_examples(folder, choose_examples(given, Part(pictures, labels, classes), counts))
     (folder / "metrics.json").write_text(json.dumps(metrics))
     write_rows(folder / "confusion.csv", confusion)
     gained, lost = (

@@ -104,7 +104,7 @@ def test_an_interrupted_fit_ends_as_if_nothing_had_happened(tmp_path, dying, sam
 
 
 def scalars(folder, name="loss"):
-    events = EventAccumulator(str(folder / "events")).Reload().Scalars(name)
+    events = EventAccumulator(str(folder / "events")).Reload().Scalars(f"retrain/{name}")
     return [event.step for event in events], [event.value for event in events]
 
 

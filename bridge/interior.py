@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -32,7 +33,7 @@ from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 from dvc_objects.fs.memory import MemoryFileSystem
 from networkx import descendants
 
-from bridge.lockfile import key_of, replace, spliced
+from bridge.lockfile import key_of, keys, replace, spliced
 from bridge.plan import Job
 
 DONE, RESTORED, RUN = "done", "restored", "run"
@@ -64,6 +65,8 @@ class Pipeline:
         self._held: dict[str, ExitStack] = {}
         self._texts: dict[Path, dict[str, str]] = {}  # entries that dvc.lock does not have yet
         self._replacing: set[str] = set()  # stages whose older entry it has
+        self._present: dict[Path, set[str]] = {}  # keys that it has
+        self._places: dict[str, int] = {}  # of keys, in the order of stages
         self._added: dict[Path, set[str]] = {}
         self._written = time.monotonic()
         self._cost = 0.0
@@ -172,7 +175,9 @@ class Pipeline:
         text = dumps_yaml({"stages": to_lockfile(stage)}).partition("\n")[2]
         key = key_of(text)
         self._texts.setdefault(path, {})[key] = text
-        if stage.name in (stage.dvcfile.lockfile_contents.get("stages") or {}):
+        if path not in self._present:
+            self._present[path] = keys(_text(path))
+        if key in self._present[path]:
             self._replacing.add(stage.addressing)
         if time.monotonic() - self._written > self._cost / SHARE:
             self._write()
@@ -186,12 +191,15 @@ class Pipeline:
 
     def _write(self) -> None:
         began = time.monotonic()
+        if not self._places:
+            self._places = {_key(stage): place for place, stage in enumerate(self._stages.values())}
         for path, texts in self._texts.items():
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
-            present = {f"  {key}:" for key in texts} & set(text.splitlines())
+            text = _text(path)
+            present = keys(text)
+            self._present[path] = present | texts.keys()
             added = self._added.setdefault(path, set())
-            added |= {key for key in texts if f"  {key}:" not in present}
-            order = [key for key in map(_key, self._stages.values()) if key in added]
+            added |= texts.keys() - present
+            order = sorted(added, key=lambda key: self._places.get(key, -1))
             new = spliced(text, texts, order)
             if new is None:
                 document = parse_yaml_for_update(text, str(path)) or {"schema": "2.0"}
@@ -250,7 +258,14 @@ def _put_aside(path: Path, folder: Path, reason: object) -> None:
     print(f"{path.name}: {first}; put aside as {os.path.relpath(aside)}", file=sys.stderr, flush=True)
 
 
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
 def _key(stage: PipelineStage) -> str:
+    """The stage's name as DVC writes it into dvc.lock."""
+    if re.fullmatch(r"[a-z]+@[a-z][\w.-]*", stage.name):
+        return str(stage.name)  # thousands of them, and nothing in them needs quotes
     return dumps_yaml({stage.name: 0}).removesuffix(": 0\n")
 
 

@@ -165,7 +165,7 @@ def test_what_of_dvcs_interior_is_used_is_still_there():
         Output: ["_build", "IS_DEPENDENCY", "is_metric", "is_plot", "isdir"],
         PipelineStage: ["changed", "status", "remove_outs", "save_deps", "save", "commit", "reproduce", "dvcfile"],
         StageCache: ["restore"],
-        ProjectFile: ["_lockfile", "lockfile_contents"],
+        ProjectFile: ["_lockfile"],
         Lockfile: ["load"],
         Repo: ["index", "_reset", "close"],
     }

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import dvc.dependency.param
+import psutil
 from dvc.dvcfile import LOCK_FILE, Lockfile
 from dvc.exceptions import DvcException
 from dvc.output import Output
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
-from dvc.rwlock import rwlock
+from dvc.rwlock import _edit_rwlock, rwlock
 from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.serialize import to_lockfile
@@ -225,11 +226,14 @@ class Pipeline:
 
     def _put_aside_what_is_broken(self) -> None:
         """A kill or full disk during DVC's own writing leaves these files cut; DVC then refuses every command."""
+        linked = self._repo.config["core"].get("hardlink_lock", False)
+        held = self._folder / "rwlock"
         try:
-            with rwlock(self._repo.tmp_dir, self._repo.fs, " ".join(sys.argv), [], [], False):
-                pass
+            written = held.stat().st_mtime if held.exists() else 0.0
+            with _edit_rwlock(self._repo.tmp_dir, self._repo.fs, linked) as lock:
+                _forget_the_dead(lock, written)
         except DvcException as error:
-            _put_aside(self._folder / "rwlock", self._folder, error)
+            _put_aside(held, self._folder, error)
         path = Path(self._repo.root_dir, LOCK_FILE)
         if path.exists() and not path.read_bytes().strip():
             _put_aside(path, self._folder, "the file is empty")
@@ -249,6 +253,33 @@ class Pipeline:
                 self.drop(name)
             self.flush()
             self._repo.close()
+
+
+def _forget_the_dead(lock: dict[str, dict[str, Any]], written: float) -> None:
+    """Take out of DVC's list of who writes and reads what those of whom another process now has the number.
+
+    DVC asks only whether there is a process of that number. written: when the list was written, by time.time.
+    """
+    for path, writer in list(lock["write"].items()):
+        if not _is_the_one(writer, written):
+            del lock["write"][path]
+    for path, readers in list(lock["read"].items()):
+        lock["read"][path] = [reader for reader in readers if _is_the_one(reader, written)]
+        if not lock["read"][path]:
+            del lock["read"][path]
+
+
+def _is_the_one(entry: dict[str, Any], written: float) -> bool:
+    """Whether the process that an entry names is alive: old enough to have written it, and with that command line."""
+    try:
+        process = psutil.Process(int(entry["pid"]))
+        if process.status() == psutil.STATUS_ZOMBIE or process.create_time() > written + 1:
+            return False
+        return " ".join(process.cmdline()).endswith(str(entry["cmd"]).partition(" ")[2])
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 def _put_aside(path: Path, folder: Path, reason: object) -> None:

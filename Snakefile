@@ -9,8 +9,9 @@ import sys
 from workflow.jobs import needs, planned, stamp
 
 if workflow.is_main_process:
-    from workflow.session import exclusive, for_snakemake, serve
+    from workflow.session import exclusive, for_snakemake, refuse_what_misleads, serve
 
+    refuse_what_misleads(touch=workflow.touch, dry=workflow.dryrun)
     snakemake_lock = exclusive()
     JOBS, FACTS, session = for_snakemake(run=not workflow.dryrun, remote=workflow.non_local_exec)
     if FACTS.gpus and "gpu" not in workflow.global_resources:

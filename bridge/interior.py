@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import dvc.dependency.param
+import psutil
 from dvc.dvcfile import LOCK_FILE, Lockfile
 from dvc.exceptions import DvcException
 from dvc.output import Output
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
-from dvc.rwlock import rwlock
+from dvc.rwlock import _edit_rwlock, rwlock
 from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.serialize import to_lockfile
@@ -32,7 +34,7 @@ from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 from dvc_objects.fs.memory import MemoryFileSystem
 from networkx import descendants
 
-from bridge.lockfile import key_of, replace, spliced
+from bridge.lockfile import key_of, keys, replace, spliced
 from bridge.plan import Job
 
 DONE, RESTORED, RUN = "done", "restored", "run"
@@ -64,6 +66,8 @@ class Pipeline:
         self._held: dict[str, ExitStack] = {}
         self._texts: dict[Path, dict[str, str]] = {}  # entries that dvc.lock does not have yet
         self._replacing: set[str] = set()  # stages whose older entry it has
+        self._present: dict[Path, set[str]] = {}  # keys that it has
+        self._places: dict[str, int] = {}  # of keys, in the order of stages
         self._added: dict[Path, set[str]] = {}
         self._written = time.monotonic()
         self._cost = 0.0
@@ -172,7 +176,9 @@ class Pipeline:
         text = dumps_yaml({"stages": to_lockfile(stage)}).partition("\n")[2]
         key = key_of(text)
         self._texts.setdefault(path, {})[key] = text
-        if stage.name in (stage.dvcfile.lockfile_contents.get("stages") or {}):
+        if path not in self._present:
+            self._present[path] = keys(_text(path))
+        if key in self._present[path]:
             self._replacing.add(stage.addressing)
         if time.monotonic() - self._written > self._cost / SHARE:
             self._write()
@@ -186,12 +192,15 @@ class Pipeline:
 
     def _write(self) -> None:
         began = time.monotonic()
+        if not self._places:
+            self._places = {_key(stage): place for place, stage in enumerate(self._stages.values())}
         for path, texts in self._texts.items():
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
-            present = {f"  {key}:" for key in texts} & set(text.splitlines())
+            text = _text(path)
+            present = keys(text)
+            self._present[path] = present | texts.keys()
             added = self._added.setdefault(path, set())
-            added |= {key for key in texts if f"  {key}:" not in present}
-            order = [key for key in map(_key, self._stages.values()) if key in added]
+            added |= texts.keys() - present
+            order = sorted(added, key=lambda key: self._places.get(key, -1))
             new = spliced(text, texts, order)
             if new is None:
                 document = parse_yaml_for_update(text, str(path)) or {"schema": "2.0"}
@@ -217,11 +226,14 @@ class Pipeline:
 
     def _put_aside_what_is_broken(self) -> None:
         """A kill or full disk during DVC's own writing leaves these files cut; DVC then refuses every command."""
+        linked = self._repo.config["core"].get("hardlink_lock", False)
+        held = self._folder / "rwlock"
         try:
-            with rwlock(self._repo.tmp_dir, self._repo.fs, " ".join(sys.argv), [], [], False):
-                pass
+            written = held.stat().st_mtime if held.exists() else 0.0
+            with _edit_rwlock(self._repo.tmp_dir, self._repo.fs, linked) as lock:
+                _forget_the_dead(lock, written)
         except DvcException as error:
-            _put_aside(self._folder / "rwlock", self._folder, error)
+            _put_aside(held, self._folder, error)
         path = Path(self._repo.root_dir, LOCK_FILE)
         if path.exists() and not path.read_bytes().strip():
             _put_aside(path, self._folder, "the file is empty")
@@ -243,6 +255,33 @@ class Pipeline:
             self._repo.close()
 
 
+def _forget_the_dead(lock: dict[str, dict[str, Any]], written: float) -> None:
+    """Take out of DVC's list of who writes and reads what those of whom another process now has the number.
+
+    DVC asks only whether there is a process of that number. written: when the list was written, by time.time.
+    """
+    for path, writer in list(lock["write"].items()):
+        if not _is_the_one(writer, written):
+            del lock["write"][path]
+    for path, readers in list(lock["read"].items()):
+        lock["read"][path] = [reader for reader in readers if _is_the_one(reader, written)]
+        if not lock["read"][path]:
+            del lock["read"][path]
+
+
+def _is_the_one(entry: dict[str, Any], written: float) -> bool:
+    """Whether the process that an entry names is alive: old enough to have written it, and with that command line."""
+    try:
+        process = psutil.Process(int(entry["pid"]))
+        if process.status() == psutil.STATUS_ZOMBIE or process.create_time() > written + 1:
+            return False
+        return " ".join(process.cmdline()).endswith(str(entry["cmd"]).partition(" ")[2])
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
+
+
 def _put_aside(path: Path, folder: Path, reason: object) -> None:
     aside = folder / f"{path.name}.broken"
     path.replace(aside)
@@ -250,7 +289,14 @@ def _put_aside(path: Path, folder: Path, reason: object) -> None:
     print(f"{path.name}: {first}; put aside as {os.path.relpath(aside)}", file=sys.stderr, flush=True)
 
 
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
 def _key(stage: PipelineStage) -> str:
+    """The stage's name as DVC writes it into dvc.lock."""
+    if re.fullmatch(r"[a-z]+@[a-z][\w.-]*", stage.name):
+        return str(stage.name)  # thousands of them, and nothing in them needs quotes
     return dumps_yaml({stage.name: 0}).removesuffix(": 0\n")
 
 

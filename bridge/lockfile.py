@@ -32,6 +32,11 @@ def spliced(text: str, entries: Mapping[str, str], added: Iterable[str]) -> str 
     return text[: section.start(1)] + "".join(whole[key] for key in order) + text[section.end(1) :]
 
 
+def keys(text: str) -> set[str]:
+    """The keys of all entries of a dvc.lock, with quotes where they have any."""
+    return {found[1] for found in _ENTRY.finditer(text)}
+
+
 def key_of(entry: str) -> str:
     """The key of an entry's text, with quotes if it has any."""
     found = _ENTRY.fullmatch(entry)

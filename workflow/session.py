@@ -56,6 +56,18 @@ def exclusive() -> IO[str]:
     return lock
 
 
+def refuse_what_misleads(*, touch: bool, dry: bool, words: Collection[str] = sys.argv) -> None:
+    """Options of Snakemake's that a user of this pipeline would regret: a line for each, or a question first."""
+    if touch:
+        stop("--touch: without effect, since DVC goes by content; allowed: dvc commit, which accepts what lies there")
+    if not dry and any(word.startswith("--delete-all") for word in words):
+        if not sys.stdin.isatty():
+            stop("--delete-all-output: no terminal to ask on; allowed: -n, or an answer on a terminal")
+        print("Remove all outputs? `dvc checkout` brings back what is in the cache. [y/N] ", end="", flush=True)
+        if input().strip().lower() not in {"y", "yes"}:
+            stop("--delete-all-output: nothing was removed")
+
+
 @dataclass
 class Session:
     """The pipeline under the present params.yaml. gpus: cards to divide; one where the scheduler or the user chose."""

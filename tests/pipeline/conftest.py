@@ -16,7 +16,7 @@ from torchvision import models
 
 from tailnas.foundation.extensions import names
 
-from .project import Project
+from .project import PATIENCE, Project
 
 STUDY = {
     # one batch per epoch where a super-network is trained, and epochs enough for a kill to land between two of them
@@ -30,6 +30,8 @@ STUDY = {
     "retrain.training.epochs": 6,
 }
 
+LONG = 6 * PATIENCE
+"""Patience with all methods at once."""
 METHODS = list(names("tailnas.methods"))
 EVERY_METHOD = {
     "study.methods": METHODS,
@@ -102,5 +104,5 @@ def every_method_keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
 def every_method(tmp_path_factory: pytest.TempPathFactory, every_method_keys: dict[str, Any]) -> Project:
     """Every search method at its smallest, from nothing, by Snakemake."""
     project = Project.create(tmp_path_factory.mktemp("methods") / "project", **every_method_keys)
-    project.snakemake()
+    project.run("snakemake", "--cores", "2", patience=LONG)  # two minutes on two free cores
     return project

@@ -67,7 +67,7 @@ class Project:
             node[last] = value
         path.write_text(yaml.safe_dump(document, sort_keys=False))
 
-    def run(self, *command: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, status: int | None = 0, patience: int = PATIENCE) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `status` None accepts every exit status."""
         done = subprocess.run(
             command,
@@ -77,7 +77,7 @@ class Project:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             text=True,
-            timeout=PATIENCE,
+            timeout=patience,
         )
         if status is not None:
             assert done.returncode == status, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-6000:]}"

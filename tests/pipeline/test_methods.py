@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import pytest
 
-from .conftest import METHODS
+from .conftest import LONG, METHODS
 from .project import Project
 
 RUNS = [f"results/runs/{method}-10-0-0" for method in METHODS]
@@ -34,8 +34,21 @@ def test_dvc_searches_to_the_same_bytes(every_method, tmp_path):
 @pytest.mark.slow
 def test_dvc_computes_every_method_from_nothing_to_the_same_bytes(every_method, every_method_keys, tmp_path):
     project = Project.create(tmp_path / "project", **every_method_keys)
-    project.dvc("repro")
+    project.run("dvc", "repro", patience=LONG)  # every stage loads torch for itself
     assert project.outputs() == every_method.outputs()
+
+
+@pytest.mark.slow
+def test_a_line_of_the_table_is_retrained_and_tested_again_to_the_same_bytes(every_method, tmp_path):
+    project = every_method.copy(tmp_path / "project")
+    summary = pd.read_csv(project.root / "results" / "report" / "summary.csv").set_index("method")
+    project.edit({"study.methods": ["given"], "search.given.genotypes": [summary.loc["bbn_hls", "genotype"]]})
+    project.snakemake()
+    runs, outputs = (f"results/runs/{method}-10-0-0" for method in ("bbn_hls", "given")), project.outputs()
+    found, again = ({path.removeprefix(run): outputs[path] for path in outputs if path.startswith(run)} for run in runs)
+    assert found["/retrain/model.safetensors"] == again["/retrain/model.safetensors"]
+    assert found["/adapt/model.safetensors"] == again["/adapt/model.safetensors"]
+    assert found["/evaluate/metrics.json"] == again["/evaluate/metrics.json"]
 
 
 def test_every_method_stands_in_the_report(every_method):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tailnas.foundation.extensions import names
+from tailnas.foundation.extensions import extension, names
 from tailnas.foundation.yaml_file import read_yaml
 from tailnas.validate.messages import choices, resolve
 from tailnas.validate.parameters import json_schema
@@ -78,10 +79,14 @@ def test_methods_page_explains_every_choice(key: str) -> None:
     assert [choice for choice in sorted(allowed(key)) if f"`{choice}`" not in text] == []
 
 
-@pytest.mark.parametrize("package", ["tailnas.methods", "tailnas.losses", "tailnas.heads"])
-def test_methods_page_explains_every_extension(package: str) -> None:
+@pytest.mark.parametrize("package", ["methods", "losses", "heads"])
+def test_methods_page_has_every_extension_with_its_keys_in_its_table(package: str) -> None:
+    chosen_by = {"methods": "study.methods", "losses": "retrain.loss", "heads": "adapt.method"}[package]
     text = Path("docs/methods.md").read_text(encoding="utf-8")
-    assert [name for name in names(package) if f"`{name}`" not in text] == []
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith(f"| `{chosen_by}` |")]
+    table = {row[1].strip(" `"): re.findall("`([a-z0-9_]+)`", row[4]) for row in rows}
+    found = {name: extension(f"tailnas.{package}", name, chosen_by) for name in names(f"tailnas.{package}")}
+    assert table == {name: list(module.Settings.model_fields) for name, module in found.items()}
 
 
 def test_a_wrong_value_is_refused_by_the_schema() -> None:

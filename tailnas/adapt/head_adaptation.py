@@ -14,7 +14,7 @@ from tailnas.foundation.seeding import seed_for
 from tailnas.retrain.retraining import input_normalisation, retrain
 from tailnas.retrain.settings import Retrain
 from tailnas.space.network import Network
-from tailnas.training.loop import Loop
+from tailnas.training.loop import Loop, require_finite
 
 FEATURE_BATCH = 128
 """Images per forward pass of the frozen backbone."""
@@ -34,6 +34,9 @@ def adapt(
     features, labels = _features(network, data)
     task = HeadTask(network.classifier, features, labels, seed, loop, chooser)
     result: HeadResult = chosen.module.adapt_head(task, chosen.settings)
+    with torch.no_grad():
+        largest = float(network.classifier(features[:FEATURE_BATCH]).abs().max())
+    require_finite(loop.section, largest, network, what="a prediction")
     return result
 
 

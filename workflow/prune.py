@@ -61,7 +61,7 @@ def _is_source(folder: Path, params: Params) -> bool:
 def obsolete_checkpoints(present: Iterable[Job]) -> Iterator[Path]:
     """Checkpoints that no stage would go on from. A stage keeps its own while it is at work or misses an input."""
     files = sorted((STATE_FOLDER / "checkpoints").glob("*"))
-    stages = [stage_of(job) for job in present] if files else []
+    stages = [stage for job in present if (stage := stage_of(job))] if files else []
     for file in files:
         name = file.name.removeprefix(".")  # that of a file which is being written begins with a dot
         owners = [stage for stage in stages if name.startswith(f"{stage.name}-{stage.run}-")]
@@ -87,11 +87,19 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def stage_of(job: Job) -> Stage:
-    """The stage as its script would see itself, from its command in dvc.yaml."""
-    _, _, module, *words = shlex.split(job.command[0])
+def stage_of(job: Job) -> Stage | None:
+    """The stage as its script would see itself, from its command in dvc.yaml; None of one that is no script of stages/.
+
+    Users add stages of their own, with any command or several: they have no checkpoints.
+    """
+    if len(job.command) != 1 or not re.fullmatch(r"python -m stages\.\w+( --\S+ \S+)*", job.command[0]):
+        return None
+    module, *words = shlex.split(job.command[0])[2:]
     values = dict(zip((word[2:].replace("-", "_") for word in words[::2]), words[1::2], strict=True))
+    if "output" not in values:
+        return None
     paths = {name: Path(value) for name, value in values.items() if value.split("/")[0] in {"data", "results"}}
+    paths["output"] = Path(values["output"])
     return Stage(module.rsplit(".", 1)[1], argparse.Namespace(**{**values, **paths}))
 
 

@@ -15,7 +15,7 @@ from tailnas.imbalance.samplers import frequencies
 from tailnas.retrain.retraining import input_normalisation, retrain
 from tailnas.retrain.settings import Retrain
 from tailnas.space.network import Network
-from tailnas.training.loop import Loop
+from tailnas.training.loop import Loop, require_finite
 
 FEATURE_BATCH = 128
 """Images per forward pass of the frozen backbone."""
@@ -38,6 +38,9 @@ def adapt(
     if getattr(chosen.module, "HEAD", "") != "kept":
         assumed = getattr(chosen.module, "assumed_prior", None)
         network.prior = frequencies(assumed(task.counts, chosen.settings) if assumed else torch.ones(len(task.counts)))
+    with torch.no_grad():
+        largest = float(network.classifier(features[:FEATURE_BATCH]).abs().max())
+    require_finite(loop.section, largest, network, what="a prediction")
     return result
 
 

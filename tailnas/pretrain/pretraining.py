@@ -29,7 +29,7 @@ from tailnas.space.random_genotype import random_genotype
 from tailnas.space.settings import Space
 from tailnas.space.supernet import SuperNet, seeded_initialisation
 from tailnas.training.checkpoint import Row
-from tailnas.training.loop import Loop
+from tailnas.training.loop import Loop, require_finite
 from tailnas.training.settings import NetworkTraining
 from tailnas.training.single_path import path_accuracy, single_path_loss, statistics_images
 from tailnas.training.supervised import GeneratorState, fit
@@ -67,8 +67,9 @@ def pretrain(
     def measure() -> float:
         network.eval()
         held = sequential_batches(held_out, 2 * settings.batch_size, normalisation)
-        predictions = torch.cat([network(images).argmax(1) for images, _ in held])
-        return balanced_accuracy(held_out.labels, predictions, network.num_classes)
+        logits = torch.cat([network(images) for images, _ in held])
+        require_finite(loop.section, float(logits.abs().max()), what="a prediction")
+        return balanced_accuracy(held_out.labels, logits.argmax(1), network.num_classes)
 
     chance = guessing(len(held_out), num_classes)
     batches = _batches(settings, train, normalisation, num_classes, seed)

@@ -113,7 +113,7 @@ def retrain(
         images, _ = next(sequential_batches(data, settings.training.batch_size, normalisation))
         largest = float(network.eval()(images).abs().max())
     at_fault = f", or another scale in retrain.loss ({settings.loss.name})"
-    require_finite(loop.section, largest, network, or_else=at_fault)
+    require_finite(loop.section, largest, network, what="a prediction", or_else=at_fault)
     return network, history
 
 

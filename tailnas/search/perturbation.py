@@ -178,7 +178,8 @@ def perturbation_selection(
             progress = (number * epochs + epoch) / ((ROUNDS - 1) * epochs)
             bilevel.set_learning_rates(cosine_learning_rate(progress, highest, lowest), rates)
             objective.network.train()
-            require_finite("search", mean_losses(runner.epoch(steps, step_done))["loss"])
+            loss = mean_losses(runner.epoch(steps, step_done))["loss"]
+            require_finite("search.training", loss, objective.network)
         accuracy, negative_loss = score()
         row |= {"balanced_accuracy": accuracy, "loss": -negative_loss}
         return row

@@ -159,6 +159,7 @@ def architecture_accuracy(task: SearchTask, objective: Objective, alphas: Mappin
     """Balanced accuracy on the architecture half, in eval mode; the alphas have seen this half."""
     objective.network.eval()
     batches = sequential_batches(task.architecture_half, 2 * task.training.batch_size, task.normalisation)
-    pairs = [(objective.logits(images, alphas).argmax(1), labels) for images, labels in batches]
-    predictions, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
-    return balanced_accuracy(labels, predictions, task.num_classes)
+    pairs = [(objective.logits(images, alphas), labels) for images, labels in batches]
+    logits, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
+    require_finite(task.loop.section, float(logits.abs().max()), what="a prediction")
+    return balanced_accuracy(labels, logits.argmax(1), task.num_classes)

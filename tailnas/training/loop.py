@@ -138,14 +138,17 @@ def _event_writer(folder: Path, epochs_done: int) -> SummaryWriter:
     return SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None)
 
 
-def require_finite(section: str, loss: float, network: nn.Module | None = None, *, or_else: str = "") -> None:
+def require_finite(
+    section: str, loss: float, network: nn.Module | None = None, *, what: str = "the loss", or_else: str = ""
+) -> None:
     """Raises UserError where training has diverged: by its loss, or by a weight or statistic of `network`.
 
-    section: where its learning rate stands. or_else: further keys that can be at fault.
+    section: where its learning rate stands. what: what `loss` is, if it is another number. or_else: further keys that
+    can be at fault.
     """
     if math.isfinite(loss) and (network is None or all(map(_is_finite, network.state_dict().values()))):
         return
-    became = "a weight became infinite or nan" if math.isfinite(loss) else f"the loss became {loss}"
+    became = "a weight became infinite or nan" if math.isfinite(loss) else f"{what} became {loss}"
     raise UserError(
         f"{section}.learning_rate: {became}; allowed: a rate at which training stays finite (or a smaller "
         f"weight_decay or momentum{or_else}, or a gradient_clip)"

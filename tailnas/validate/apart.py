@@ -24,6 +24,8 @@ def require_apart(params: Params, document: dict[str, Any]) -> None:
     document: what `params` was read from.
     """
     written = list(outputs(document))
+    for _, output in written:
+        _require_inside(Path(output).parent)
     data = {"source": params.data.source, "target": params.data.target}
     for role, source in data.items():
         for key, path in _places(source):
@@ -37,6 +39,19 @@ def require_apart(params: Params, document: dict[str, Any]) -> None:
                     )
     for role, source in data.items():
         _require_ours(RAW / source.settings.name, f"params.yaml: data.{role}.name: {short(source.settings.name)}")
+
+
+def _require_inside(folder: Path) -> None:
+    """Raises UserError where a link leads out of Git's repository: DVC would fail after the stage, naming no link."""
+    here = Path.cwd().resolve()
+    root = next((above for above in (here, *here.parents) if (above / ".git").exists()), None)
+    if root is None or folder.resolve().is_relative_to(root):
+        return
+    link = next(path for path in (*reversed(folder.parents), folder) if path.is_symlink())
+    raise UserError(
+        f"{link}: a link to {link.resolve()}, outside of the repository; allowed: a folder (for a larger disk: the "
+        "whole checkout there, or a bind mount; `dvc cache dir` moves the cache)"
+    )
 
 
 def _places(source: Chosen) -> Iterator[tuple[str, Path]]:

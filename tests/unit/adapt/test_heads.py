@@ -13,6 +13,7 @@ from tailnas.adapt.head_adaptation import adapt, halves_chooser
 from tailnas.adapt.head_task import Chooser, HeadTask
 from tailnas.adapt.settings import ADAPT
 from tailnas.batches.device_images import DeviceImages
+from tailnas.foundation.errors import UserError
 from tailnas.foundation.extensions import names
 from tailnas.foundation.seeding import torch_generator
 from tailnas.foundation.yaml_file import read_yaml
@@ -136,6 +137,12 @@ def test_history_is_about_the_head_that_is_saved(name, network, loop):
     result = adapt(method(name), network, data, 0, loop)
     predictions = network.predict(data.images).argmax(1)
     assert result.history[-1]["balanced_accuracy"] == balanced_accuracy(data.labels, predictions, CLASSES)
+
+
+def test_a_head_whose_predictions_are_not_finite_is_a_divergence(network, loop):
+    nn.init.constant_(network.classifier.weight, 3e38)
+    with pytest.raises(UserError, match=r"^adapt\.training\.learning_rate: a prediction became (inf|nan); allowed: "):
+        adapt(method("none"), network, images(), 0, loop)
 
 
 def test_a_progressive_sampler_advances_while_a_head_is_trained(loop):

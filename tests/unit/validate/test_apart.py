@@ -111,6 +111,17 @@ def test_an_output_that_holds_what_no_stage_wrote_is_refused(check, kept):
         check("mine")
 
 
+@pytest.mark.parametrize("link", ["data", "data/raw", "results"])
+def test_a_link_out_of_the_repository_is_refused_by_its_name(check, tmp_path_factory, link):
+    images(Path("mine"))
+    Path(link).parent.mkdir(exist_ok=True)
+    Path(link).symlink_to(disk := tmp_path_factory.mktemp("disk"))
+    check("mine")  # without Git, DVC has nothing against it
+    Path(".git").mkdir()
+    with pytest.raises(UserError, match=rf"^{link}: a link to {disk}, outside of the repository; allowed: a folder "):
+        check("mine")
+
+
 def test_every_output_is_known_a_users_own_stages_included(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = """

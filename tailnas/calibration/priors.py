@@ -11,9 +11,11 @@ STEPS = 10_000
 def under_prior(probabilities: ArrayLike, assumed: ArrayLike, prior: ArrayLike) -> NDArray[np.float64]:
     """p(c | x) where classes occur with `prior` instead of `assumed` (Bayes): p_c prior_c / assumed_c, rows of sum 1.
 
-    probabilities: (N, K). assumed, prior: (K,), of any scale, assumed above 0.
+    probabilities: (N, K); one of 0 counts as the smallest number, so that a row has a sum whatever `prior` says.
+    assumed, prior: (K,), of any scale, assumed above 0.
     """
-    p = np.asarray(probabilities, np.float64) * (np.asarray(prior, np.float64) / np.asarray(assumed, np.float64))
+    p = np.maximum(np.asarray(probabilities, np.float64), np.finfo(np.float64).tiny)
+    p = p * (np.asarray(prior, np.float64) / np.asarray(assumed, np.float64))
     return p / p.sum(axis=1, keepdims=True)
 
 

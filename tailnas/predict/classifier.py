@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from tailnas.calibration.conformal import prediction_sets
+from tailnas.calibration.priors import estimated_prior, under_prior
 from tailnas.fetch.class_folders import NAMED_AT_MOST
 from tailnas.fetch.image_file import Unreadable, read_image
 from tailnas.foundation.errors import UserError
@@ -24,7 +26,9 @@ class Classifier:
     """What `load_model` returns.
 
     network: in eval mode. classes: the K names. image_size: side in pixels of the images that it was trained on.
-    class_counts: its training images of each class.
+    class_counts: its training images of each class. prior: the class frequencies (K,) that its probabilities assume.
+    thresholds: the probabilities from which on a class belongs to an image's set, (K,), and `miss`, the probability
+    with which a set lacks the true class; None where it was not calibrated.
     """
 
     def __init__(self, network: Network, image_size: int) -> None:
@@ -33,6 +37,9 @@ class Classifier:
         self.image_size = image_size
         self.channels = network.in_channels
         self.class_counts = network.class_counts
+        self.prior = np.asarray(network.prior)
+        self.thresholds = None if network.class_thresholds is None else np.asarray(network.class_thresholds)
+        self.miss = network.miss
 
     def to(self, device: torch.device | str) -> Classifier:
         """Itself, with the network on `device`."""
@@ -47,6 +54,23 @@ class Classifier:
         device = self.network.classifier.weight.device
         parts = torch.as_tensor(images).split(BATCH)
         return torch.cat([self.network.predict(part.to(device)).cpu() for part in parts])
+
+    def under_prior(self, probabilities: ArrayLike, prior: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities (N, K) of its own where classes occur with frequencies `prior` (K,), of any scale."""
+        return under_prior(probabilities, self.prior, prior)
+
+    def estimated_prior(self, probabilities: ArrayLike) -> NDArray[np.float64]:
+        """Class frequencies (K,) among the images of these probabilities (N, K), as the likeliest ones."""
+        return estimated_prior(probabilities, self.prior)
+
+    def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
+        """Whether each class belongs to the set of each image, (N, K), from its own probabilities (N, K).
+
+        Raises UserError where the model was not calibrated.
+        """
+        if self.thresholds is None:
+            raise UserError("model: it has no sets of classes; allowed: one of a study with calibrate.networks 1 or 2")
+        return prediction_sets(probabilities, self.thresholds)
 
     def read(self, file: Path | str) -> NDArray[np.uint8]:
         """The pixels of an image file as in training: uint8 (channels, image_size, image_size). Raises Unreadable."""
@@ -86,7 +110,7 @@ class Classifier:
 
 
 def load_model(path: Path | str) -> Classifier:
-    """The classifier in a file that the retrain or the adapt stage wrote, on the CPU.
+    """The classifier in a file that the retrain, adapt or calibrate stage wrote, on the CPU.
 
     Raises UserError naming the file where it is missing, damaged, or without the size of its images.
     """

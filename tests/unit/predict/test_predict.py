@@ -24,6 +24,8 @@ def model_file(tmp_path_factory) -> Path:
         network = Network(tailnas.DARTS_V1, 4, 3, len(CLASSES))
     network.classes, network.normalisation = CLASSES, ((0.5,) * 3, (0.2,) * 3)
     network.image_size, network.class_counts = 16, (50, 20, 5)
+    network.prior, network.temperature = (0.5, 0.3, 0.2), 0.05  # sharp, so that images differ
+    network.class_thresholds, network.miss = (0.3, 0.0, 0.3), 0.1
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     save_model(path, network)
     return path
@@ -120,6 +122,7 @@ def test_the_command_from_anywhere(model_file, images, tmp_path) -> None:
         (["{model}", "."], ".: no files; allowed: image files, or folders of them"),
         (["nothing", "."], "nothing: no such file; allowed: weights that an earlier stage writes"),
         (["{model}", ".", "--top", "0"], "--top: 0; allowed: 1 or more"),
+        (["{model}", ".", "--abstain", "1.5"], "--abstain: 1.5; allowed: a probability, 0 to 1"),
     ],
 )
 def test_mistakes_are_one_line(model_file, tmp_path, monkeypatch, arguments, line) -> None:
@@ -128,6 +131,84 @@ def test_mistakes_are_one_line(model_file, tmp_path, monkeypatch, arguments, lin
     with pytest.raises(UserError) as raised:
         run()
     assert str(raised.value) == line
+
+
+def predicted(monkeypatch, capsys, folder, *arguments):
+    """The rows of the table that the command writes, and what it prints."""
+    monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments), "--csv", str(folder / "out.csv")])
+    run()
+    with (folder / "out.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream)), capsys.readouterr()
+
+
+def numbers(rows):
+    return np.array([[float(row[name]) for name in CLASSES] for row in rows])
+
+
+def test_sets_are_columns_at_the_models_own_prior(model_file, images, tmp_path, monkeypatch, capsys) -> None:
+    rows, _ = predicted(monkeypatch, capsys, tmp_path, model_file, images)
+    own = numbers(rows)
+    expected = [
+        "; ".join(name for name, p, t in zip(CLASSES, row, (0.3, 0, 0.3), strict=True) if p >= t) for row in own
+    ]
+    assert [row["set"] for row in rows] == expected and "decision" not in rows[0]
+    assert [int(row["set_size"]) for row in rows] == (own >= [0.3, 0, 0.3]).sum(1).tolist()
+    again, _ = predicted(monkeypatch, capsys, tmp_path, model_file, images, "--prior", "uniform")
+    assert [row["set"] for row in again] == expected
+
+
+@pytest.mark.parametrize("prior", ["uniform", "training", "file", "em"])
+def test_priors(model_file, images, tmp_path, monkeypatch, capsys, prior) -> None:
+    own = numbers(predicted(monkeypatch, capsys, tmp_path, model_file, images)[0])
+    wanted = {"uniform": np.ones(3), "training": np.array([50, 20, 5]), "file": np.array([1, 0, 3.5])}
+    (tmp_path / "prior.csv").write_text('class,frequency\n=1,3.5\nFuß,1\n"a, b",0\n', encoding="utf-8")
+    given = tmp_path / "prior.csv" if prior == "file" else prior
+    rows, said = predicted(monkeypatch, capsys, tmp_path, model_file, images, "--prior", given)
+    if prior == "em":
+        frequencies = tailnas.load_model(model_file).estimated_prior(own)
+        assert f"a, b {frequencies[1]:.3f}" in said.err
+    else:
+        frequencies = wanted[prior]
+    expected = own * frequencies / [0.5, 0.3, 0.2]
+    np.testing.assert_allclose(numbers(rows), expected / expected.sum(1, keepdims=True), atol=1e-4)
+
+
+def test_costs_and_abstaining(model_file, images, tmp_path, monkeypatch, capsys) -> None:
+    costs = tmp_path / "costs.csv"
+    costs.write_text('class,keep,"ask, then"\n"a, b",0,1\n=1,5,1\nFuß,2,1\n', encoding="utf-8")
+    rows, said = predicted(monkeypatch, capsys, tmp_path, model_file, images, "--cost", costs)
+    own = numbers(rows)
+    expected = np.where(own @ [2, 0, 5] <= own.sum(1), "keep", "ask, then")
+    assert [row["decision"] for row in rows] == expected.tolist()
+    assert [text.split("  ")[1] for text in said.out.splitlines()] == [f"{name}:" for name in expected]
+    least = float(np.sort(own.max(1))[2])
+    rows, _ = predicted(monkeypatch, capsys, tmp_path, model_file, images, "--abstain", least - 1e-6)
+    decided = [row["decision"] for row in rows]
+    assert decided.count("?") == 2
+    assert [row["prediction"] for row in rows if row["decision"] != "?"] == [name for name in decided if name != "?"]
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "said"),
+    [
+        ("--prior", "class,frequency\nFuß,1\n=1,2\n", '"a, b": 0 lines; allowed: 1 for each class'),
+        ("--prior", "class,frequency\nFuß,1\n=1,2\ngull,3\n", '"gull"; allowed: the classes of the model'),
+        ("--prior", 'class,f\nFuß,1\n=1,-2\n"a, b",3\n', '"=1": "-2"; allowed: a finite number from 0'),
+        ("--prior", 'class,f\nFuß,0\n=1,0\n"a, b",0\n', "no class has a frequency above 0"),
+        ("--prior", 'class,f\nFuß,1\n=1\n"a, b",3\n', '"=1": 1 values; allowed: 2, as in the first line'),
+        ("--prior", "", "empty; allowed: a header and a line for each class"),
+        ("--cost", 'class,keep\nFuß,1\n=1,2\n"a, b",3\n', 'columns "class, keep"; allowed: class and two or more'),
+        ("--cost", None, "No such file or directory; allowed: a CSV file"),
+    ],
+)
+def test_mistakes_in_tables_are_one_line(model_file, images, tmp_path, monkeypatch, capsys, option, text, said) -> None:
+    table = tmp_path / "table.csv"
+    if text is not None:
+        table.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as raised:
+        predicted(monkeypatch, capsys, tmp_path, model_file, images, option, table)
+    assert str(raised.value).startswith(f"{table}: {said}") and "\n" not in str(raised.value)
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_the_mode_of_the_network_does_not_matter(model_file, images) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, ValidationError
 
+from tailnas.data.split_file import FOLD_FILE
 from tailnas.evaluate.metrics import Groups, per_class_recall, shot_groups
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import NATURAL, Count, Section, Share, Study
@@ -221,6 +222,7 @@ def read_results(results: Path, splits: Path, study: Study) -> Results:
         retrain_seeds=tuple(study.retrain_seeds),
         runs=runs,
         pretrain=pretrain,
+        folds=(splits / f"if{study.imbalance_factors[0]}-seed{study.seeds[0]}" / FOLD_FILE).exists(),
     )
 
 

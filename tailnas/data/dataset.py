@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tailnas.data.npy import read_npy, write_npy
-from tailnas.data.origin import GROUPS_FILE, TABLE_FILE, Origin, group_numbers, write_table
+from tailnas.data.origin import GROUPS_FILE, TABLE_FILE, Origin, files_of, group_numbers, write_table
 from tailnas.data.repeated import DIGESTS_FILE, Repeated, count_repeated, image_digests
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.settings import Count, Section, first_mistake
@@ -131,6 +131,18 @@ def load_train(folder: Path) -> Part:
 def load_test(folder: Path) -> Part:
     """The test images, for evaluation alone. Raises UserError naming the damaged file, or where there are none."""
     return _load_part(folder, "test", load_meta(folder))
+
+
+def load_tested(folder: Path, rows: NDArray[np.int64] | None) -> tuple[Part, list[str]]:
+    """What a run is tested on, and the names of the files, if they are such: the test images, or, where folds test
+    every image once, those at `rows` of the training images. Raises UserError naming the damaged file.
+    """
+    if rows is None:
+        return load_test(folder), files_of(folder, "test")
+    part, files = load_train(folder), files_of(folder, "train")
+    if rows.max() >= len(part.labels):
+        raise UserError(f"{folder}: image {rows.max()} is tested; allowed: 0 to {len(part.labels) - 1}")
+    return part.only(rows), [files[row] for row in rows.tolist()] if files else []
 
 
 def _load_part(folder: Path, part: str, meta: Meta) -> Part:

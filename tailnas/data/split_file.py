@@ -19,7 +19,9 @@ HALVES: tuple[Half, ...] = get_args(Half)
 
 SPLIT_FILE = "split.csv"
 COUNTS_FILE = "counts.csv"
+FOLD_FILE = "test.csv"
 SPLIT_COLUMNS = ("index", "label", "half")
+FOLD_COLUMNS = ("index", "label")
 COUNTS_COLUMNS = ("class", "name", "total", *HALVES)
 
 
@@ -97,6 +99,22 @@ def read_split(folder: Path, num_images: int | None = None, num_classes: int | N
                 f"allowed: {expected}, as in {COUNTS_FILE}"
             )
     return result
+
+
+def write_fold(rows: NDArray[np.int64], labels: NDArray[np.int64], folder: Path) -> None:
+    """Write test.csv (index, label): rows (M,) of the training images that this split keeps for the test."""
+    _write_csv(folder / FOLD_FILE, FOLD_COLUMNS, zip(rows.tolist(), labels.tolist(), strict=True))
+
+
+def read_fold(folder: Path) -> NDArray[np.int64] | None:
+    """The rows (M,) that `write_fold` wrote; None where the data has a test part. Raises UserError."""
+    path = folder / FOLD_FILE
+    if not path.exists():
+        return None
+    rows = [_whole_field(path, line, "index", index, None) for line, (index, _) in _read_csv(path, FOLD_COLUMNS)]
+    if not rows:
+        raise UserError(f"{path}: no row; allowed: at least one test image")
+    return np.array(rows, np.int64)
 
 
 def _read_counts(path: Path) -> list[list[int]]:

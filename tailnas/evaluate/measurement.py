@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,21 +25,24 @@ from tailnas.evaluate.metrics import (
 from tailnas.space.multiply_adds import multiply_adds
 from tailnas.space.network import Network
 
+EACH_CLASS = 100
+"""Classes up to which predictions.csv holds the probability of each."""
+
 
 @dataclass(frozen=True)
 class Measurement:
     """metrics: what metrics.json holds. recall: (K,) of each network. confusion: int64 (K, K), rows the true class.
 
-    gained, lost: int64 (K,), test images that the last network gets right and the first wrong, and the other way round.
-    probabilities: (N, K) of each network.
+    probabilities: (N, K) of each network. gained, lost: int64 (K,), test images that the last network gets right and
+    the first wrong, and the other way round.
     """
 
     metrics: dict[str, Any]
     recall: dict[str, NDArray[np.float64]]
     confusion: dict[str, NDArray[np.int64]]
+    probabilities: dict[str, NDArray[np.float64]]
     gained: NDArray[np.int64]
     lost: NDArray[np.int64]
-    probabilities: dict[str, NDArray[np.float64]]
 
 
 def evaluate(
@@ -51,16 +54,16 @@ def evaluate(
     counts: (K,) training images of each class, which define the shot groups. bins: of the calibration error.
     """
     metrics: dict[str, Any] = {}
-    recall, confusion, right, scores = {}, {}, [], {}
+    recall, confusion, probabilities, right = {}, {}, {}, []
     groups = shot_groups(counts)
     for name, network in networks.items():
-        probabilities = scores[name] = predict(network, test.images, batch_size)
-        predictions = probabilities.argmax(axis=1)
-        metrics[name] = evaluate_predictions(probabilities, test.labels, counts, bins)
+        probabilities[name] = predict(network, test.images, batch_size)
+        predictions = probabilities[name].argmax(axis=1)
+        metrics[name] = evaluate_predictions(probabilities[name], test.labels, counts, bins)
         confusion[name] = confusion_counts(test.labels, predictions, len(test.classes))
         recall[name] = per_class_recall(confusion[name])
         right.append(predictions == test.labels)
-    metrics["calibration"] = calibration(network, probabilities, test.labels, counts, groups, bins)
+    metrics["calibration"] = calibration(network, probabilities[name], test.labels, counts, groups, bins)
     network = next(iter(networks.values()))
     metrics |= {
         "intervals": {name: interval_metrics(matrix, counts) for name, matrix in confusion.items()},
@@ -73,7 +76,7 @@ def evaluate(
         np.bincount(test.labels[now & ~before], minlength=len(test.classes))
         for before, now in ((right[0], right[-1]), (right[-1], right[0]))
     )
-    return Measurement(metrics, recall, confusion, gained, lost, scores)
+    return Measurement(metrics, recall, confusion, probabilities, gained, lost)
 
 
 def predict(network: Network, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float64]:
@@ -112,8 +115,27 @@ def write_confusion(path: Path, measured: Measurement) -> None:
     _write(path, ["model", "true", "predicted", "count"], rows)
 
 
+def write_predictions(path: Path, measured: Measurement, test: Part, files: Sequence[str]) -> None:
+    """model, image (its row in the test part), file, label, prediction, probability (of the prediction), and one column
+    per class with its probability, where there are at most EACH_CLASS of them.
+
+    files: (N,) names of the images, or none where they are no files.
+    """
+    classes = test.classes if len(test.classes) <= EACH_CLASS else ()
+
+    def rows() -> Iterator[list[Any]]:
+        for name, probabilities in measured.probabilities.items():
+            chosen = probabilities.argmax(axis=1)
+            for image, (label, best) in enumerate(zip(test.labels.tolist(), chosen.tolist(), strict=True)):
+                row = probabilities[image]
+                values = [f"{value:.6g}" for value in (row[best], *row[: len(classes)])]
+                yield [name, image, files[image] if files else "", test.classes[label], test.classes[best], *values]
+
+    _write(path, ["model", "image", "file", "label", "prediction", "probability", *classes], rows())
+
+
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

@@ -91,6 +91,17 @@ class FileSet:
         return FileSet(files, names, self.labels[rows], tested, groups, self.classes)
 
 
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Usual names of the parts of a data set, in small letters."""
+
+VAL_TESTS = "val is the test part, since there is no test"
+VAL_TRAINS = "val joins train, since the search cuts its own half of the training images"
+
+
 def grouped(names: Sequence[str], settings: FileSettings) -> list[str]:
     """The group of each name by `settings.group`, "" without one. Raises UserError for names that it does not match."""
     if settings.group is None:
@@ -167,17 +178,27 @@ def _checked(tested: NDArray[np.bool_], files: FileSet, settings: FileSettings) 
     return tested
 
 
-def counts_for_training(files: FileSet, settings: FileSettings, kind: str) -> list[int]:
-    """Training images of each class. Raises UserError as `tested_mask` does."""
+def counts_of(files: FileSet, settings: FileSettings, kind: str) -> tuple[list[int], list[int]]:
+    """Images of each class in the training and in the test part. Raises UserError as `tested_mask` does."""
     tested = tested_mask(files, settings, kind)
-    return np.bincount(files.labels[~tested], minlength=len(files.classes)).tolist()
+    training, test = (np.bincount(files.labels[part], minlength=len(files.classes)) for part in (~tested, tested))
+    return training.tolist(), test.tolist()
 
 
-def read_files(files: FileSet, settings: FileSettings, kind: str, image_size: int, channels: int) -> Dataset:
+def shared_files(files: FileSet, other: FileSet) -> int:
+    """How many files both name, whatever links say."""
+    own, theirs = ({path.resolve() for path in some.files} for some in (files, other))
+    return len(own & theirs)
+
+
+def read_files(
+    files: FileSet, settings: FileSettings, kind: str, image_size: int, channels: int, *, published: bool = False
+) -> Dataset:
     """All images, training part first, with what `files.csv` says of them.
 
-    Raises UserError naming files that are no whole images (unless they are to be skipped), or the same image in two
-    classes or in both parts; copies within a class and a part are printed, as are files that were skipped.
+    published: what stands there twice is left so, as figures are compared with others'. Raises UserError naming files
+    that are no whole images (unless they are to be skipped), or the same image in two classes or in both parts; copies
+    within a class and a part are printed, as are files that were skipped.
     """
     skipped: list[tuple[str, str, str]] = []
     while True:
@@ -193,7 +214,8 @@ def read_files(files: FileSet, settings: FileSettings, kind: str, image_size: in
     if skipped:
         named = first([f"{name!r} ({why})" for name, _, why in skipped])
         print(f"data: {settings.name}: warning: skipped {len(skipped)} file(s), listed in files.csv: {named}")
-    _require_once(images, chosen, training, settings)
+    if not published:
+        _require_once(images, chosen, training, settings)
     return Dataset(
         images[:training],
         chosen.labels[:training],

@@ -3,6 +3,7 @@
     load(settings, image_size, channels) -> Dataset    # all images, in the size and channels asked for
     class_names(settings) -> tuple[str, ...] | None    # as far as known without fetching
     train_counts(settings) -> list[int] | None         # training images of each class, likewise
+    test_counts(settings) -> list[int]                 # test images of each class; without it there are some
     watched(settings) -> list[Path]                    # the user's files that load reads; without it there are none
     shared_images(settings, other) -> str | None       # of two data sets of this kind; without it they are the same
 

@@ -13,18 +13,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from tailnas.fetch.class_folders import files_below, subfolders
+from tailnas.fetch.file_set import PARTS
 from tailnas.fetch.image_file import Unreadable, opened, plain, upright
 from tailnas.foundation.errors import UserError
 
 SIDE = 16
 """Pixels of the side of the picture by which near duplicates are told."""
-
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""Usual names of the parts of a data set, in small letters."""
 
 
 def part_folders(root: Path) -> dict[str, Path]:

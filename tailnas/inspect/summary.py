@@ -166,7 +166,7 @@ class Summary:
             f"  watch: {{target: {quoted(os.fspath(self.root))}}}\n"
             f"  target: {{kind: folder, name: {name}, path: {quoted(os.fspath(self.root))}, "
             f"test_per_class: {self._setting()}, group: null, unreadable: {self._unreadable()}, seed: 0}}\n"
-            f"split: {{profile: natural, class_order: given, n_max: null}}"
+            f"split: {{profile: natural, class_order: given, n_max: null, folds: null}}"
         )
 
     def _setting(self) -> str:

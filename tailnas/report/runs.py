@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, ValidationError
 
 from tailnas.data.npy import read_npy
+from tailnas.data.split_file import FOLD_FILE
 from tailnas.evaluate.examples import IMAGES_FILE, TABLE_FILE
 from tailnas.evaluate.intervals import wilson
 from tailnas.evaluate.metrics import Groups, per_class_recall, shot_groups
@@ -243,6 +244,7 @@ def read_results(results: Path, splits: Path, study: Study) -> Results:
         retrain_seeds=tuple(study.retrain_seeds),
         runs=runs,
         pretrain=pretrain,
+        folds=(splits / f"if{study.imbalance_factors[0]}-seed{study.seeds[0]}" / FOLD_FILE).exists(),
     )
 
 

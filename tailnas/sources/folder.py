@@ -15,7 +15,16 @@ from pydantic import Field
 
 from tailnas.data.dataset import Dataset
 from tailnas.fetch.class_folders import class_files, listed, require_distinct, subfolders
-from tailnas.fetch.file_set import FileSet, FileSettings, counts_for_training, grouped, read_files
+from tailnas.fetch.file_set import (
+    PARTS,
+    VAL_TESTS,
+    VAL_TRAINS,
+    FileSet,
+    FileSettings,
+    counts_of,
+    grouped,
+    read_files,
+)
 from tailnas.foundation.errors import UserError
 
 
@@ -41,14 +50,6 @@ def watched(settings: Settings) -> list[Path]:
     return list(_files(settings)[0].files)
 
 
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""Directories, in any case, that hold classes."""
-
-
 class _Layout(NamedTuple):
     """Folders that hold classes: those for training, and the test part's where there is one; notes: what is unusual."""
 
@@ -64,7 +65,12 @@ def class_names(settings: Settings) -> tuple[str, ...]:
 
 def train_counts(settings: Settings) -> list[int]:
     """Files of each class, less the test part. Raises UserError for a folder that cannot serve."""
-    return counts_for_training(_files(settings)[0], settings, "folder")
+    return counts_of(_files(settings)[0], settings, "folder")[0]
+
+
+def test_counts(settings: Settings) -> list[int]:
+    """Files of each class in the test part. Raises UserError as `train_counts` does."""
+    return counts_of(_files(settings)[0], settings, "folder")[1]
 
 
 def load(settings: Settings, image_size: int, channels: int) -> Dataset:
@@ -121,9 +127,9 @@ def _layout(root: Path, key: str) -> _Layout:
     if others := [folder.name for folder in folders if folder not in holding.values()]:
         notes.append(f"warning: {listed(others)} beside train/ and the test part are not read")
     if "test" not in holding:
-        return _Layout([holding["train"]], holding["val"], [*notes, "val/ is the test part, since there is no test/"])
+        return _Layout([holding["train"]], holding["val"], [*notes, VAL_TESTS])
     if "val" in holding:
-        notes.append("val/ joins train/, since the search cuts its own half of the training images")
+        notes.append(VAL_TRAINS)
     return _Layout([holding[part] for part in ("train", "val") if part in holding], holding["test"], notes)
 
 

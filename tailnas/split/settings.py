@@ -19,3 +19,7 @@ class Split(Section):
     n_max: Annotated[int, Field(ge=4)] | None = Field(
         description="Images of the largest class; null takes as many as the smallest class of the data has."
     )
+    folds: Annotated[int, Field(ge=2, le=100)] | None = Field(
+        description="Cross-validation for few images of your own (profile natural, test_per_class null): every image "
+        "is tested once; a run's seed modulo folds is its fold, and the report pools them. null: one test part."
+    )

@@ -85,6 +85,24 @@ def _data(params: Params) -> Iterator[str]:
         allowed = f"[{NATURAL}], since the data keeps its own" if natural else "numbers"
         profile = f"split.profile {params.split.profile!r}"
         yield f"study.imbalance_factors: {short(factors)} with {profile}; allowed: {allowed}"
+    yield from _folds(params)
+
+
+def _folds(params: Params) -> Iterator[str]:
+    """A cross-validation needs a seed for each fold, and data that has no test part and keeps its own tail."""
+    folds, seeds = params.split.folds, params.study.seeds
+    if folds is None:
+        return
+    if params.split.profile != NATURAL:
+        yield f"split.folds: {folds} with split.profile {params.split.profile!r}; allowed: null, or profile 'natural'"
+    if not hasattr(params.data.target.module, "test_counts"):
+        kind = params.data.target.name
+        yield f"split.folds: {folds} with data.target.kind {kind!r}; allowed: null, since it has a test part"
+    if sorted(seed % folds for seed in seeds) != list(range(folds)):
+        yield (
+            f"study.seeds: {short(seeds)} with split.folds {folds}; allowed: {folds} of different remainders, such as "
+            f"{list(range(min(folds, 5)))}{'...' if folds > 5 else ''}, since a seed's remainder is its fold"
+        )
 
 
 def _trainings(params: Params) -> Iterator[str]:

@@ -17,7 +17,7 @@ Node = dict[str, Any]
 def field_errors(error: ValidationError, schema: Node, document: Any) -> Iterator[str]:
     """One line for each mistake in `document`, which does not fit `schema`."""
     for problem in error.errors(include_url=False):
-        if problem["type"] == "int_type" and isinstance(problem["input"], dict) and problem["loc"][-1] == "int":
+        if str(problem["loc"][-1]) in ("int", "constrained-int") and isinstance(problem["input"], dict):
             continue  # of a number or a section, it is the section's keys that are wrong
         key, node, parent = _locate(schema, document, problem["loc"])
         value = short(problem["input"])

@@ -80,7 +80,7 @@ DATA = ("meta.json", "train_images.npy", "train_labels.npy")
 TEST = ("meta.json", "test_images.npy", "test_labels.npy")
 SPLIT_FILES = (f"{SPLIT}/split.csv", f"{SPLIT}/counts.csv")
 INPUTS = {
-    "split": [*(f"{TARGET}/{name}" for name in (*DATA, "digests.npy")), f"{SOURCE}/digests.npy"],
+    "split": [*(f"{TARGET}/{name}" for name in (*DATA, "digests.npy", "groups.npy")), f"{SOURCE}/digests.npy"],
     "pretrain": [f"{SOURCE}/{name}" for name in {*DATA, *TEST}],
     "search": [*(f"{TARGET}/{name}" for name in DATA), *SPLIT_FILES, f"{PRETRAINED}/supernet.safetensors"],
     "derive": [f"{SEARCH}/search/found/alphas.npz"],

@@ -10,6 +10,11 @@ from tailnas.report.runs import Factor, Results
 from tailnas.report.summary import METRIC_TITLES
 
 NAMED_AT_MOST = 8
+FOLDS = (
+    "The seeds are the folds of a cross-validation: each tests images of its own, and together they test every image "
+    "once. Their networks share most of their training images, so that intervals and tests over seeds are narrower "
+    "than those of another data set would be (that variance has no unbiased estimate; Bengio and Grandvalet, 2004)."
+)
 
 
 def told_findings(results: Results, factor: Factor) -> list[Finding]:
@@ -18,7 +23,7 @@ def told_findings(results: Results, factor: Factor) -> list[Finding]:
     if not found:
         return []
     head, width = f"{results.title(factor)}: ", f"{100 * TOO_WIDE:.0f} points"
-    findings = []
+    findings = [Finding("note", FOLDS)] if results.folds else []
     classes = results.of(factor=factor)[0].classes
     open_classes = [c for c in range(len(classes)) if all(one.of_class(c).width > TOO_WIDE for one in found)]
     if open_classes:

@@ -1,3 +1,5 @@
+import csv
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from scipy import stats
 from tailnas.calibration.errors import expected_calibration_error
 from tailnas.data.dataset import Part
 from tailnas.evaluate.intervals import mean_recall_interval, wilson
-from tailnas.evaluate.measurement import evaluate, write_per_class
+from tailnas.evaluate.measurement import evaluate, write_per_class, write_predictions
 from tailnas.evaluate.metrics import (
     confusion_counts,
     evaluate_predictions,
@@ -217,3 +219,16 @@ def test_images_that_adaptation_puts_right_or_wrong_are_counted_by_class(tmp_pat
         list(stats.binomtest(7, 8).proportion_ci(method="wilson"))
     )
     assert lines[1].endswith(",1,1") and lines[3].endswith(",2,0")
+    files = [f"b/{i}, ü.png" for i in range(8)]
+    write_predictions(tmp_path / "predictions.csv", measured, test, files)
+    rows = list(csv.DictReader((tmp_path / "predictions.csv").open(encoding="utf-8")))
+    assert [row["file"] for row in rows] == files * 2
+    assert [row["model"] for row in rows] == ["retrained"] * 8 + ["adapted"] * 8
+    assert [row["prediction"] for row in rows] == ["abc"[c] for c in before + after]
+    assert [row["label"] for row in rows] == ["abc"[c] for c in labels] * 2
+    assert rows[1] | {"model": ""} == {"model": "", "image": "1", "file": files[1], "label": "a", "prediction": "b"} | {
+        "probability": "1",
+        "a": "0",
+        "b": "1",
+        "c": "0",
+    }

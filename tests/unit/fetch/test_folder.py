@@ -78,14 +78,14 @@ def test_val_is_the_test_part_or_joins_the_training_images(tmp_path, capsys) -> 
     ask = settings(tmp_path, test_per_class=None)
     data = folder.load(ask, 16, 1)
     assert (levels(data.train_images), levels(data.test_images)) == (list(range(7)), [50, 51, 52])
-    assert "val/ is the test part, since there is no test/" in capsys.readouterr().out
+    assert "val is the test part, since there is no test" in capsys.readouterr().out
     fill(tmp_path / "testing", {"a": 1, "b": 1}, first=100)
     data = folder.load(ask, 16, 1)
     assert levels(data.train_images) == [0, 1, 2, 50, 51, 3, 4, 5, 6, 52]
     assert data.train_labels.tolist() == [0] * 5 + [1] * 5
     assert levels(data.test_images) == [100, 101]
     assert folder.train_counts(ask) == [5, 5]
-    assert "val/ joins train/, since the search cuts its own half of the training images" in capsys.readouterr().out
+    assert "val joins train, since the search cuts its own half of the training images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tailnas.data.split_file import HALVES
 from tailnas.foundation.errors import UserError
+from tailnas.split.folds import fold_of_each, with_copies
 from tailnas.split.long_tail import class_counts, long_tailed_split, planned_counts
 
 
@@ -111,6 +112,32 @@ def test_a_class_of_one_group_cannot_be_halved() -> None:
     groups = np.array([0, 1, 2, 2, 2])
     with pytest.raises(UserError, match=r"data\.target\.group: the training images of class 'rare' cannot be cut"):
         long_tailed_split(np.array([0, 0, 1, 1, 1]), 2, "natural", "natural", "given", None, 0, ("a", "rare"), groups)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_folds_test_every_image_once_and_groups_together(data: st.DataObject) -> None:
+    folds, classes = data.draw(st.integers(2, 5)), data.draw(st.integers(1, 4))
+    labels = np.repeat(np.arange(classes), data.draw(st.lists(st.integers(1, 40), min_size=classes, max_size=classes)))
+    alone = np.arange(len(labels))
+    fold = fold_of_each(labels, alone, folds, classes)
+    counts = np.stack([np.bincount(labels[fold == f], minlength=classes) for f in range(folds)])
+    assert fold.min() >= 0 and fold.max() < folds
+    assert np.ptp(counts, axis=0).max() <= 1 and np.ptp(counts.sum(axis=1)) <= 1
+    size = data.draw(st.integers(2, 3))
+    grouped = fold_of_each(labels, alone // size, folds, classes)
+    assert all(len(set(grouped[alone // size == group].tolist())) == 1 for group in range(len(labels) // size))
+    counts = np.stack([np.bincount(labels[grouped == f], minlength=classes) for f in range(folds)])
+    assert np.ptp(counts, axis=0).max() <= 2 * size, "whole groups, nearly even"
+
+
+def test_copies_are_one_group() -> None:
+    """Chains of equal digests and equal groups tie images together; against the components by hand."""
+    digests = np.zeros((7, 16), np.uint8)
+    digests[:, 0] = [1, 2, 3, 1, 4, 5, 4]
+    found = with_copies(np.array([0, 0, 2, 3, 3, 5, 6]), digests)
+    assert len(set(found[[0, 1, 3, 4, 6]].tolist())) == 1
+    assert len(set(found.tolist())) == 3
 
 
 LABELS = np.tile(np.arange(6), 80)

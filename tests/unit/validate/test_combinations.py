@@ -348,3 +348,102 @@ def test_data_that_cannot_be_split_as_asked(load, changes, said, tmp_path, monke
 )
 def test_data_that_can_be_split_as_asked(load, changes):
     require_feasible(load(changes))
+
+
+def scarce(tmp_path, sizes, **changes):
+    """A study of five folds on a folder with `sizes` images of each class."""
+    for c, count in enumerate(sizes):
+        (tmp_path / "images" / f"c{c}").mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            (tmp_path / "images" / f"c{c}" / f"{index}.png").write_bytes(b"")
+    target = folder("b", "images") | {"test_per_class": None}
+    natural = {"study.imbalance_factors": ["natural"], "split.profile": "natural", "study.seeds": [0, 1, 2, 3, 4]}
+    return {"data.target": target, "data.watch": {"target": "images"}, "split.folds": 5, **natural, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"study.seeds": [0]},
+            "study.seeds: [0] with split.folds 5; allowed: 5 of different remainders, such as [0, 1, ",
+        ),
+        ({"study.seeds": [0, 1, 2, 3, 8]}, "study.seeds: [0, 1, 2, 3, 8] with split.folds 5; allowed: "),
+        (
+            {"split.profile": "exp", "study.imbalance_factors": [10]},
+            "split.folds: 5 with split.profile 'exp'; allowed: null, or profile 'natural'",
+        ),
+        (
+            {"data.target": digits("b"), "data.watch": {}},
+            "split.folds: 5 with data.target.kind 'digits'; allowed: null, since it has a test part",
+        ),
+    ],
+)
+def test_folds_that_do_not_fit(complaints, tmp_path, monkeypatch, changes, said):
+    monkeypatch.chdir(tmp_path)
+    (line,) = complaints(scarce(tmp_path, [4, 4], **changes))
+    assert line.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "changes", "said"),
+    [
+        ([9, 2], {}, "split.profile: natural leaves class 'c1' with 1 image"),
+        (
+            [9, 9],
+            {"data.target": folder("b", "images") | {"test_per_class": 1}},
+            "params.yaml: split.folds: 5: data.target has a test part of 2 images; allowed: null, or data.target.test_",
+        ),
+        (
+            [9, 9],
+            {"split.folds": None},
+            "params.yaml: data.target.test_per_class: null leaves no test image; allowed: a number, {fraction, ",
+        ),
+        (
+            [9, 9],
+            {
+                "split.folds": None,
+                "data.target": folder("b", "images") | {"test_per_class": {"fraction": 0, "least": 0}},
+            },
+            "params.yaml: data.target.test_per_class: {fraction: 0, least: 0} leaves no test image",
+        ),
+    ],
+)
+def test_data_that_leaves_no_image_to_test_or_to_train_on(load, tmp_path, monkeypatch, sizes, changes, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        require_feasible(load(scarce(tmp_path, sizes, **changes)))
+    assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (
+            "ten",
+            'data.target.test_per_class: "ten"; allowed: an integer at least 1 or a section with the keys fraction',
+        ),
+        (0, "data.target.test_per_class: 0; allowed: an integer at least 1 or a section with the keys fraction, least"),
+        ({"fraction": 2, "least": 0}, "data.target.test_per_class.fraction: 2; allowed: a finite number at least 0, "),
+        ({"fraction": 0.5}, "data.target.test_per_class.least: missing; allowed: an integer at least 0"),
+        (
+            {"fraction": 0.5, "least": 0, "most": 1},
+            "data.target.test_per_class.most: unknown key with value 1; allowed",
+        ),
+    ],
+)
+def test_a_wrong_test_part_is_one_line(complaints, value, said):
+    target = folder("b", "images") | {"test_per_class": value}
+    (line,) = complaints({"data.target": target, "data.watch": {"target": "images"}})
+    assert line.startswith(said)
+
+
+def test_few_images_that_folds_can_test(load, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    require_feasible(load(scarce(tmp_path, [9, 3])))
+
+
+def test_a_group_is_a_regular_expression(complaints):
+    target = folder("b", "images") | {"group": "(x"}
+    (line,) = complaints({"data.target": target, "data.watch": {"target": "images"}})
+    assert line.startswith('data.target.group: "(x"; allowed: a regular expression (')

@@ -1,13 +1,14 @@
 """How many more images of a class to collect: recall against images, from nested subsets of a study's own data.
 
     python -m benchmarks.collection presets/collection.yaml --output collection
-    python -m benchmarks.collection params.yaml --output collection --add 200
+    python -m benchmarks.collection params.yaml --genotype results/runs/bbn_hls-30-0/derive --output mine --add 200
 
-The first genotype of `search.given` is retrained, and its head adapted, on SUBSETS subsets of the split of each seed.
-In each, every class keeps an eighth, a quarter, a half or all of its images, the first of one order of its own, and
-another part than in the subset before, so that a class's own images and those of the others vary apart. `points.csv`
-gets what each network recognises of each class's test images, `plan.csv` the recall to expect of every class with more
-images, `plan.png` the curves. Every finished subset is kept; started again, the command goes on after the last one.
+A genotype, that of a search's `derive` or DARTS' published one, is retrained, and its head adapted, on SUBSETS subsets
+of the split of each seed. In each, every class keeps an eighth, a quarter, a half or all of its images, the first of
+one order of its own, and another part than in the subset before, so that a class's own images and those of the others
+vary apart. `points.csv` gets what each network recognises of each class's test images, `plan.csv` the recall to expect
+of every class with more images, `plan.png` the curves. Every finished subset is kept; started again, the command goes
+on after the last one.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from tailnas.data.split_file import HALVES
 from tailnas.evaluate.measurement import predict
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.seeding import numpy_generator
-from tailnas.genotype.genotype import Genotype
-from tailnas.methods import given
+from tailnas.genotype.found import GENOTYPE_FILE, read_genotype, write_genotype
+from tailnas.genotype.genotype import DARTS_V2, Genotype
 from tailnas.report.statistics import share_interval
 from tailnas.report.svg import report_style
 from tailnas.retrain.retraining import input_normalisation, retrain
@@ -71,14 +72,11 @@ def subset(target: Target, seed: int, parts: NDArray[np.float64]) -> dict[str, N
     return rows
 
 
-def trained_on(params: Params, target: Target, seed: int, number: int) -> list[dict[str, int]]:
+def trained_on(params: Params, target: Target, genotype: Genotype, seed: int, number: int) -> list[dict[str, int]]:
     """What the network trained on subset `number` of a seed recognises: one row per class."""
     halves = subset(target, seed, kept_parts(target.classes, seed)[number])
     rows = np.sort(np.concatenate([*halves.values()]))
     data, loop = target.images(rows), InnerLoop("retrain", lambda: None)
-    settings = params.search.method("given")
-    assert isinstance(settings, given.Settings)
-    genotype = Genotype.from_json(settings.genotypes[0])
     normalisation = input_normalisation(genotype, data.images)
     network, _ = retrain(params.retrain, genotype, data, normalisation, target.classes, seed, loop)
     images = [target.images(halves[half]) for half in HALVES]
@@ -101,7 +99,16 @@ def trained_on(params: Params, target: Target, seed: int, number: int) -> list[d
     ]
 
 
-def fill(params: Params, target: Target, folder: Path) -> pd.DataFrame:
+def one_genotype(folder: Path, genotype: Genotype) -> None:
+    """Note in `folder` of which genotype its points are. Raises UserError where they are of another."""
+    file = folder / GENOTYPE_FILE
+    if not file.exists():
+        write_genotype(folder, genotype)
+    elif read_genotype(file) != genotype:
+        raise UserError(f"{file}: another genotype; allowed: the one it was begun with, or another folder for --output")
+
+
+def fill(params: Params, target: Target, genotype: Genotype, folder: Path) -> pd.DataFrame:
     """Compute the subsets that points.csv in `folder` does not have yet; returns all."""
     file = folder / "points.csv"
     points = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["seed", "subset"])
@@ -109,7 +116,7 @@ def fill(params: Params, target: Target, folder: Path) -> pd.DataFrame:
     for seed in params.study.seeds:
         for number in range(SUBSETS):
             if (seed, number) not in done:
-                rows = pd.DataFrame(trained_on(params, target, seed, number))
+                rows = pd.DataFrame(trained_on(params, target, genotype, seed, number))
                 points = pd.concat([points, rows], ignore_index=True) if done else rows
                 done.add((seed, number))
                 temporary = file.with_suffix(".tmp")
@@ -195,6 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
         "params", type=Path, help="params.yaml or a preset; its first imbalance factor counts, all seeds"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for tables and figure")
+    parser.add_argument("--genotype", type=Path, help="folder `derive` of a search; without it DARTS' published cell")
     parser.add_argument("--add", type=int, nargs="+", default=[20, 200], metavar="N", help="images to add to a class")
     args = parser.parse_args(arguments)
     try:
@@ -202,9 +210,11 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"--add: {min(args.add)}; allowed: integers from 1")
         params = load_preset(args.params)
         device = prepare(params.runtime.device, params.runtime.threads, params.retrain.training.precision)
+        genotype = read_genotype(args.genotype / GENOTYPE_FILE) if args.genotype else DARTS_V2
         target = Target.load(params, device)
         claim(args.output, params)
-        points = fill(params, target, args.output)
+        one_genotype(args.output, genotype)
+        points = fill(params, target, genotype, args.output)
         curve = curve_of(points, target.classes)
     except UserError as error:
         sys.exit(str(error))

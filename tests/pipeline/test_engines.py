@@ -142,6 +142,23 @@ def test_editing_runtime_reruns_only_validate(computed):
     assert "Nothing to be done" in computed.snakemake()
 
 
+@pytest.mark.parametrize(
+    ("words", "device", "line"),
+    [
+        (["-n"], "cuda:1", "params.yaml: runtime.device: cuda:1; allowed: auto, cuda, cpu under Snakemake"),
+        (["--touch"], "cpu", "--touch: without effect, since DVC goes by content; allowed: dvc commit"),
+        (["--delete-all-output"], "cpu", "--delete-all-output: no terminal to ask on; allowed: -n"),
+    ],
+    ids=["card", "touch", "delete"],
+)
+def test_what_snakemake_is_not_asked_for_is_one_line(computed, words, device, line):
+    computed.edit({"runtime.device": device})
+    before = computed.outputs()
+    said = computed.snakemake(*words, status=1)
+    assert [text for text in said.splitlines() if text.startswith(line)] and "Traceback" not in said
+    assert computed.outputs() == before
+
+
 def test_editing_the_reports_code_retrains_nothing(computed):
     with (computed.root / "tailnas" / "report" / "page.py").open("a") as stream:
         stream.write("\n# another comment\n")

@@ -50,7 +50,9 @@ def log_expected_exponential(means: Tensor, kappas: Tensor, points: Tensor) -> T
     means: unit vectors (K, D). kappas: (K,). points: p, (N, D), of any length.
     """
     order = means.shape[1] / 2 - 1
-    shifted = torch.linalg.vector_norm((kappas[:, None] * means)[None].double() + points[:, None].double(), dim=2)
+    means, kappas, points = means.double(), kappas.double(), points.double()
+    squares = kappas.square() + 2 * kappas * (points @ means.T) + points.square().sum(1, keepdim=True)
+    shifted = squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()
     return log_scaled_bessel(order, shifted) - log_scaled_bessel(order, kappas)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 PROPOSALS = 6
-"""Tries of each draw; each is accepted in at least 95 of 100 cases, and the last counts where none is (1 of 1e7)."""
+"""Tries of each draw; each is accepted in at least 95 of 100 cases, and the first counts where none is (1 of 1e7)."""
 NUMBERS = 2 * PROPOSALS + 1
 """Numbers of noise for each draw."""
 

@@ -153,7 +153,7 @@ def test_loss_is_that_of_the_classifier_and_the_contrast(chosen):
 
 @pytest.mark.parametrize("chosen", [BCL, PROCO], ids=["bcl", "proco"])
 def test_what_is_trained_beside_the_network_is_not_kept(chosen, tmp_path):
-    network, history = trained(settings(branches=chosen, epochs=2), tmp_path)
-    plain, _ = trained(settings(epochs=2), tmp_path / "plain")
+    network, (row,) = trained(settings(branches=chosen), tmp_path)
+    plain = network_builder(settings(), DARTS_V1, CLASSES, 1)(2, False)
     assert type(network) is Network and network.state_dict().keys() == plain.state_dict().keys()
-    assert all(math.isfinite(row["loss"]) for row in history)
+    assert math.isfinite(row["loss"])

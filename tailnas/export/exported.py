@@ -115,15 +115,19 @@ FORMATS = {
 """How each format is written and run, and its file's name."""
 
 
-def largest_difference(network: Network, predict: Predict, pixels: NDArray[np.uint8], input: str) -> float:
-    """The largest difference of a probability on images uint8 (N, C, H, W) between the file and the network itself."""
-    largest = 0.0
+def compared(
+    network: Network, predict: Predict, pixels: NDArray[np.uint8], input: str
+) -> tuple[float, NDArray[np.float32]]:
+    """The largest difference of a probability on images uint8 (N, C, H, W) between the file and the network itself, and
+    the file's probabilities (N, K).
+    """
+    largest, found = 0.0, []
     for start in range(0, len(pixels), BATCH):
         part = pixels[start : start + BATCH]
-        own = network.predict(part).numpy()
-        difference = float(np.abs(predict(as_input(part, input)) - own).max())
+        found.append(predict(as_input(part, input)))
+        difference = float(np.abs(found[-1] - network.predict(part).numpy()).max())
         largest = max(largest, difference if np.isfinite(difference) else np.inf)
-    return largest
+    return largest, np.concatenate(found)
 
 
 @contextlib.contextmanager

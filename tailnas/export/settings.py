@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from tailnas.foundation.settings import Section
+from tailnas.foundation.settings import Section, no_duplicates
 
 Format = Literal["onnx", "torch_export"]
 
@@ -12,8 +12,8 @@ Format = Literal["onnx", "torch_export"]
 class Export(Section):
     """Models as files that run without tailnas, preprocessing inside."""
 
-    formats: Annotated[list[Format], Field(json_schema_extra={"uniqueItems": True})] = Field(
-        description="onnx (needs `pip install .[export]`), torch_export, both, or none."
+    formats: Annotated[list[Format], Field(json_schema_extra={"uniqueItems": True}), AfterValidator(no_duplicates)] = (
+        Field(description="onnx (needs `pip install .[export]`), torch_export, both, or none.")
     )
     input: Literal["uint8", "float32"] = Field(
         description="What the file takes: pixels 0 to 255 as uint8, or 0 to 1 as float32."

@@ -31,7 +31,8 @@ def first_mistake(error: ValidationError, *section: str) -> str:
     return f"{key}: {value}" if key else value
 
 
-def _no_duplicates(values: list[Any]) -> list[Any]:
+def no_duplicates(values: list[Any]) -> list[Any]:
+    """`values`, or ValueError where one is there twice."""
     if len(set(values)) != len(values):
         raise ValueError("a list without duplicates")
     return values
@@ -56,17 +57,17 @@ MethodName = Annotated[str, NameOf("tailnas.methods")]
 class Study(Section):
     """What is computed: every method at every imbalance factor with every seed, retrained with every retrain seed."""
 
-    methods: Annotated[list[MethodName], _Entries, AfterValidator(_no_duplicates)] = Field(
+    methods: Annotated[list[MethodName], _Entries, AfterValidator(no_duplicates)] = Field(
         description="Search methods to run; each is a file of tailnas/methods and a section of `search`."
     )
-    imbalance_factors: Annotated[list[ImbalanceFactor], _Entries, AfterValidator(_no_duplicates)] = Field(
+    imbalance_factors: Annotated[list[ImbalanceFactor], _Entries, AfterValidator(no_duplicates)] = Field(
         description="Largest class size over smallest class size of the training data; natural, alone, with "
         "split.profile natural."
     )
-    seeds: Annotated[list[Seed], _Entries, AfterValidator(_no_duplicates)] = Field(
+    seeds: Annotated[list[Seed], _Entries, AfterValidator(no_duplicates)] = Field(
         description="Each seed varies split, pretraining, search, retraining and adaptation together."
     )
-    retrain_seeds: Annotated[list[Seed], _Entries, AfterValidator(_no_duplicates)] = Field(
+    retrain_seeds: Annotated[list[Seed], _Entries, AfterValidator(no_duplicates)] = Field(
         description="Each retrains and adapts every searched genotype once more, so that the report can tell the noise "
         "of searches from that of retrainings; 0 goes by the run's own seed."
     )

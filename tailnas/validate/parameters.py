@@ -13,6 +13,7 @@ from tailnas.adapt.settings import ADAPT
 from tailnas.calibrate.settings import Calibrate
 from tailnas.derive.settings import Derive
 from tailnas.evaluate.settings import Evaluate
+from tailnas.export.settings import Export
 from tailnas.fetch.settings import Data
 from tailnas.foundation.errors import UserError, short
 from tailnas.foundation.extensions import Chosen, names
@@ -73,6 +74,7 @@ class Params(Section):
     )
     calibrate: Calibrate
     evaluate: Evaluate
+    export: Export
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

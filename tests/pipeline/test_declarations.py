@@ -113,10 +113,16 @@ LAYERS = (
     {"training"},
     {
         *("fetch", "split", "pretrain", "search", "derive", "retrain", "adapt", "calibrate", "evaluate", "report"),
+        "export",
         "validate",
     },
 )
-ROOMS_OF_OTHERS = {"adapt": {"retrain"}, "calibrate": {"adapt", "retrain"}, "report": {"derive", "evaluate"}}
+ROOMS_OF_OTHERS = {
+    "adapt": {"retrain"},
+    "calibrate": {"adapt", "retrain"},
+    "export": {"evaluate"},
+    "report": {"derive", "evaluate"},
+}
 """Rooms of earlier stages that a stage's room may use; validate may use the settings of all."""
 HOMES = {"sources": "fetch", "methods": "search", "losses": "retrain", "heads": "adapt"}
 

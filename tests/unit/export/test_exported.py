@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from tailnas.export.exported import FORMATS, LARGEST_DIFFERENCE, largest_difference, traced, write_onnx
+from tailnas.data.dataset import Meta
+from tailnas.export.card import model_card
+from tailnas.export.exported import FORMATS, LARGEST_DIFFERENCE, compared, traced, write_onnx
 from tailnas.foundation.errors import UserError
 from tailnas.genotype.genotype import DARTS_V1, Genotype
 from tailnas.space.network import Network
@@ -22,7 +24,7 @@ def network(genotype: Genotype = DARTS_V1, branches: int = 1, feature_norm: floa
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("input", ["uint8", "float32"])
+@pytest.mark.parametrize("input", ["uint8", pytest.param("float32", marks=pytest.mark.slow)])
 def test_the_file_predicts_what_the_network_does(tmp_path, format, input):
     if format == "onnx":
         pytest.importorskip("onnxruntime")
@@ -32,13 +34,14 @@ def test_the_file_predicts_what_the_network_does(tmp_path, format, input):
     write(traced(own, 16, input), tmp_path / name)
     predict = run(tmp_path / name)
     assert np.ptp(own.predict(PIXELS).numpy(), axis=0).max() > 0.01
-    assert largest_difference(own, predict, PIXELS, input) <= 1e-6
-    assert largest_difference(own, predict, PIXELS[:1], input) <= 1e-6
+    assert compared(own, predict, PIXELS, input)[0] <= 1e-6
+    assert compared(own, predict, PIXELS[:1], input)[0] <= 1e-6
     other = network()
     other.temperature = 1.0
-    assert largest_difference(other, predict, PIXELS, input) > LARGEST_DIFFERENCE
+    assert compared(other, predict, PIXELS, input)[0] > LARGEST_DIFFERENCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "own",
     [
@@ -51,11 +54,29 @@ def test_the_file_predicts_what_the_network_does(tmp_path, format, input):
 def test_every_kind_of_network(tmp_path, own):
     write, run, name = FORMATS["torch_export"]
     write(traced(own(), 16, "uint8"), tmp_path / name)
-    assert largest_difference(own(), run(tmp_path / name), PIXELS, "uint8") <= 1e-6
+    assert compared(own(), run(tmp_path / name), PIXELS, "uint8")[0] <= 1e-6
 
 
 def test_nan_is_a_difference():
-    assert largest_difference(network(), lambda images: np.full((len(images), 5), np.nan), PIXELS, "uint8") == np.inf
+    assert compared(network(), lambda images: np.full((len(images), 5), np.nan), PIXELS, "uint8")[0] == np.inf
+
+
+def test_the_card_says_what_is_known():
+    """Three classes of 10, 4 and 1 test images, the last without: Wilson's interval of 10 in 10 starts at 0.722."""
+    own = network()
+    own.classes, own.class_counts = ("gull", "a|b", "tern", "c", "d"), (150, 50, 9, 8, 7)
+    own.prior, own.class_thresholds, own.miss = (0.6, 0.1, 0.1, 0.1, 0.1), (0.5, 0.2, 0.0, 0.1, 0.1), 0.1
+    labels = np.repeat([0, 1, 2], [10, 4, 1])
+    probabilities = np.eye(5, dtype=np.float32)[np.where(labels == 1, 0, labels)]
+    meta = Meta("birds", "folder", own.classes, 16, 3, own.class_counts, {"train": 0, "test": 0, "both": 0})
+    card = model_card("onnx-darts-30-0-0", own, meta, labels, probabilities, "model.onnx", "uint8", 3e-7)
+    assert "| gull | 150 | 10 | 1.000 [0.722, 1.000] | 0.6000 |" in card
+    assert "| a\\|b | 50 | 4 | 0.000 [0.000, 0.490] | 0.1000 |" in card
+    assert "| d | 7 | 0 | not measured | 0.1000 |" in card
+    assert "| many | more than 100 | 1.000 [0.722, 1.000] |" in card
+    assert "Nothing is promised for tern: too few images." in card
+    assert "- Little is known of a\\|b, tern, c, d: " in card and "`dvc repro export" not in card
+    assert "dvc repro export@onnx-darts-30-0-0\n" in card and "Temperature: 0.300, fitted" in card
 
 
 def test_a_missing_package_is_one_line(tmp_path, monkeypatch):

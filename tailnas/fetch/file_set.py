@@ -20,6 +20,7 @@ from tailnas.fetch.class_folders import first
 from tailnas.fetch.held_out import held_out_part
 from tailnas.fetch.image_file import Unreadable, read_image
 from tailnas.fetch.settings import DataSet
+from tailnas.fetch.spool import Spool
 from tailnas.foundation.errors import UserError, short
 from tailnas.foundation.seeding import numpy_generator
 from tailnas.foundation.settings import Count, Section, Seed
@@ -230,14 +231,15 @@ def read_files(
 
 def _read(files: Sequence[Path], name: str, image_size: int, channels: int) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """uint8 (N, channels, image_size, image_size), and why the files of some rows are unreadable."""
-    images = np.empty((len(files), channels, image_size, image_size), np.uint8)
-    problems = {}
+    shape, problems = (len(files), channels, image_size, image_size), {}
+    images = Spool(shape)
     for row, path in enumerate(tqdm(files, desc=name, leave=False, disable=None)):
         try:
-            images[row] = read_image(path, image_size, channels)
+            images.append(read_image(path, image_size, channels))
         except Unreadable as error:
             problems[row] = str(error)
-    return images, problems
+            images.append(np.zeros(shape[1:], np.uint8))
+    return images.array(), problems
 
 
 def _require_whole(problems: dict[int, str], files: FileSet, settings: FileSettings) -> None:

@@ -152,8 +152,9 @@ def _require_enough(counts: list[int], wanted: list[int], classes: Sequence[str]
     most, asked = max(0, min(counts) - LEAST_TRAINING), max(wanted[c] for c in small)
     raise UserError(
         f"{key}: {asked} and {LEAST_TRAINING} for training are {asked + LEAST_TRAINING} images of each class, but "
-        f"{first([f'{classes[c]!r} has {counts[c]}' for c in small])}; allowed: up to {most}, "
-        "{fraction: 0.2, least: 0}, which leaves tiny classes untested, or more images"
+        f"{first([f'{classes[c]!r} has {counts[c]}' for c in small])}; allowed: up to {most} (with split.profile "
+        "natural; other profiles need more images), {fraction: 0.2, least: 0}, which leaves tiny classes untested, or "
+        "more images"
     )
 
 

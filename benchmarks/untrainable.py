@@ -154,7 +154,7 @@ def trained(
 def shuffled(data: DeviceImages) -> DeviceImages:
     """In a fixed order that is not by class."""
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).to(data.device)
-    return DeviceImages(data.images[order], data.labels[order])
+    return DeviceImages(data.images.index_select(0, order), data.labels[order])
 
 
 def parts(run: str) -> tuple[float, int]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tailnas.batches.augmentation import Augmentation, cropped, padded
 from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.batches.stored_images import StoredImages
 from tailnas.imbalance.samplers import Sampler
 
 
@@ -41,10 +42,10 @@ class EpochPlan:
 class Batches:
     """Batches of `data` as the sampler chooses them, augmented and normalised.
 
-    data: images uint8 (N, C, H, W) and labels (N,) on a device. sampler: rows of `data`. batch_size: at most; smaller
-    data gives batches of all its images. generator: on the CPU, for the augmentation alone. keep_last: whether the
-    images that fill no batch at the end of a pass, two at least, make a smaller one. With a padding for crops, a padded
-    copy of the images is kept beside them on the device.
+    data: images uint8 (N, C, H, W) and labels (N,), on a device where they fit. sampler: rows of `data`. batch_size: at
+    most; smaller data gives batches of all its images. generator: on the CPU, for the augmentation alone. keep_last:
+    whether the images that fill no batch at the end of a pass, two at least, make a smaller one. With a padding for
+    crops, a padded copy of images that fit is kept beside them on the device.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class Batches:
         self.generator = generator
         self._scale, self._shift = normalisation.scale_and_shift(data.device)
         self._size = (data.images.shape[2], data.images.shape[3])
-        self._pixels = data.images if augmentation is None else padded(data.images, augmentation.crop_padding)
+        self._pixels = data.images
+        if augmentation is not None and isinstance(data.images, Tensor):
+            self._pixels = padded(data.images, augmentation.crop_padding)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -103,11 +106,22 @@ class Batches:
     def pixels(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """One step of a plan, (1 or 4, B): uint8 (B, C, H, W), cropped and flipped, and labels int64 (B,)."""
         indices = step[0]
-        if self.augmentation is None:
+        if isinstance(self._pixels, StoredImages):
+            pixels = self._fetched(indices, step[1:])
+        elif self.augmentation is None:
             pixels = self._pixels.index_select(0, indices)
         else:
             pixels = cropped(self._pixels, indices, step[1:], self._size).permute(0, 3, 1, 2)
         return pixels, self.data.labels.index_select(0, indices)
+
+    def _fetched(self, indices: Tensor, draws: Tensor) -> Tensor:
+        """The same pixels of images that are not on the device."""
+        images = self._pixels.index_select(0, indices).to(self.data.device)
+        if self.augmentation is None:
+            return images
+        rows = torch.arange(len(indices), device=images.device)
+        framed = padded(images, self.augmentation.crop_padding)
+        return cropped(framed, rows, draws, self._size).permute(0, 3, 1, 2)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """uint8 (B, C, H, W) to float32."""
@@ -156,4 +170,4 @@ def sequential_batches(
     """All images in order, normalised and not augmented; the last batch may be smaller."""
     scale, shift = normalisation.scale_and_shift(data.device)
     for images, labels in zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True):
-        yield images.to(torch.float32).mul_(scale).add_(shift), labels
+        yield images.to(data.device).to(torch.float32).mul_(scale).add_(shift), labels

@@ -26,7 +26,10 @@ FILES = (
 
 @dataclass(frozen=True)
 class Part:
-    """Images uint8 (N, C, H, W), labels int64 (N,) in 0..K-1, and the K class names."""
+    """Images uint8 (N, C, H, W), labels int64 (N,) in 0..K-1, and the K class names.
+
+    Images that were loaded stay in their file until they are used.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -148,7 +151,7 @@ def load_tested(folder: Path, rows: NDArray[np.int64] | None) -> tuple[Part, lis
 def _load_part(folder: Path, part: str, meta: Meta) -> Part:
     image_path, label_path = folder / f"{part}_images.npy", folder / f"{part}_labels.npy"
     shape = (None, meta.channels, meta.image_size, meta.image_size)
-    images = read_npy(image_path, np.dtype(np.uint8), shape)
+    images = read_npy(image_path, np.dtype(np.uint8), shape, mapped=True)
     labels = read_npy(label_path, np.dtype(np.int64), (len(images),))
     if labels.min() < 0 or labels.max() >= len(meta.classes):
         raise UserError(

@@ -20,6 +20,7 @@ from tailnas.fetch.class_folders import first
 from tailnas.fetch.held_out import held_out_part
 from tailnas.fetch.image_file import Unreadable, read_image
 from tailnas.fetch.settings import DataSet
+from tailnas.fetch.spool import Spool
 from tailnas.foundation.errors import UserError, short
 from tailnas.foundation.seeding import numpy_generator
 from tailnas.foundation.settings import Count, Section, Seed
@@ -151,8 +152,9 @@ def _require_enough(counts: list[int], wanted: list[int], classes: Sequence[str]
     most, asked = max(0, min(counts) - LEAST_TRAINING), max(wanted[c] for c in small)
     raise UserError(
         f"{key}: {asked} and {LEAST_TRAINING} for training are {asked + LEAST_TRAINING} images of each class, but "
-        f"{first([f'{classes[c]!r} has {counts[c]}' for c in small])}; allowed: up to {most}, "
-        "{fraction: 0.2, least: 0}, which leaves tiny classes untested, or more images"
+        f"{first([f'{classes[c]!r} has {counts[c]}' for c in small])}; allowed: up to {most} (with split.profile "
+        "natural; other profiles need more images), {fraction: 0.2, least: 0}, which leaves tiny classes untested, or "
+        "more images"
     )
 
 
@@ -230,14 +232,15 @@ def read_files(
 
 def _read(files: Sequence[Path], name: str, image_size: int, channels: int) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """uint8 (N, channels, image_size, image_size), and why the files of some rows are unreadable."""
-    images = np.empty((len(files), channels, image_size, image_size), np.uint8)
-    problems = {}
+    shape, problems = (len(files), channels, image_size, image_size), {}
+    images = Spool(shape)
     for row, path in enumerate(tqdm(files, desc=name, leave=False, disable=None)):
         try:
-            images[row] = read_image(path, image_size, channels)
+            images.append(read_image(path, image_size, channels))
         except Unreadable as error:
             problems[row] = str(error)
-    return images, problems
+            images.append(np.zeros(shape[1:], np.uint8))
+    return images.array(), problems
 
 
 def _require_whole(problems: dict[int, str], files: FileSet, settings: FileSettings) -> None:

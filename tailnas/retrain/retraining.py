@@ -10,6 +10,7 @@ from torch import Tensor
 from tailnas.batches.augmentation import Augmentation
 from tailnas.batches.batches import Batches, sequential_batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.batches.stored_images import StoredImages
 from tailnas.foundation.seeding import seed_for, torch_generator
 from tailnas.genotype.genotype import Genotype
 from tailnas.imbalance.samplers import Sampler, frequencies, make_sampler
@@ -117,7 +118,7 @@ def retrain(
     return network, history
 
 
-def input_normalisation(genotype: Genotype, images: Tensor) -> Normalisation:
+def input_normalisation(genotype: Genotype, images: Tensor | StoredImages) -> Normalisation:
     """Of the network's inputs: that of `images` (N, C, H, W); a frozen network normalises pixel values from 0 to 1."""
     if genotype.pretrained is None:
         return Normalisation.of(images)

@@ -23,7 +23,8 @@ EAGER_STEPS = 3
 class StepRunner:
     """Runs epochs of `bilevel.step` on batches of the weight half and of the architecture half, one source per branch.
 
-    cuda_graph: record the step on a GPU; of no effect on a CPU. Where recording fails the steps go on one by one.
+    cuda_graph: record the step on a GPU; of no effect on a CPU, and where images do not fit the device. Where recording
+    fails the steps go on one by one.
     """
 
     def __init__(
@@ -37,7 +38,8 @@ class StepRunner:
         self.bilevel = bilevel
         self.sources = [*weight_batches, *architecture_batches]
         self.branches = len(weight_batches)
-        self._recording = cuda_graph and self.sources[0].data.device.type == "cuda"
+        on_device = all(source.data.on_device for source in self.sources)
+        self._recording = cuda_graph and on_device and self.sources[0].data.device.type == "cuda"
         self._eager_steps = 0
         self._resting = bilevel.resting
         self._graph: torch.cuda.CUDAGraph | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.extensions import Chosen
@@ -14,7 +16,7 @@ def require_feasible(params: Params) -> None:
     """Raises UserError, one line with the key, where the data is not there, or too large or small for the study."""
     source, target = params.data.source, params.data.target
     for role, data in {"source": source, "target": target}.items():
-        _require_memory(role, data.module.train_counts(data.settings), params)
+        _require_room(role, data, params)
         _require_tested(role, data, params)
     available, names = target.module.train_counts(target.settings), target.module.class_names(target.settings)
     if available is None:
@@ -47,12 +49,15 @@ def _require_tested(role: str, data: Chosen, params: Params) -> None:
         )
 
 
-def _require_memory(role: str, counts: list[int] | None, params: Params) -> None:
-    """Training images are held as bytes, all at once."""
-    needed = sum(counts or []) * params.data.channels * params.data.image_size**2
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
+def _require_room(role: str, data: Chosen, params: Params) -> None:
+    """Images of the user's own go through a file, once more than they are kept; others are held in memory at once."""
+    needed = sum(data.module.train_counts(data.settings) or []) * params.data.channels * params.data.image_size**2
+    if hasattr(data.module, "watched"):
+        room, where = shutil.disk_usage(Path.cwd()).free // 2, "half of this disk's free space"
+    else:
+        room, where = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine's memory"
+    if needed > room:
         raise UserError(
             f"params.yaml: data.{role}: {needed / 2**30:,.1f} GiB of training images with data.image_size "
-            f"{params.data.image_size}; allowed: at most this machine's memory ({there / 2**30:,.1f} GiB)"
+            f"{params.data.image_size}; allowed: at most {where} ({room / 2**30:,.1f} GiB)"
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tailnas.report.findings.finding import Finding, percent
-from tailnas.report.runs import MODELS, Results, Run
+from tailnas.report.recalls import pooled
+from tailnas.report.runs import MODELS, Factor, Results, Run
 from tailnas.report.summary import mean_metric
 
 FOLDERS = {"retrained": "retrain", "adapted": "adapt"}
@@ -21,14 +22,20 @@ def best_model(results: Results) -> tuple[Run, str, float]:
     Ties go to the one that stands first in the study, retrained before adapted.
     """
     kinds = [
-        (mean_metric(runs, model, "balanced_accuracy") or 0.0, runs[0], model)
+        (_balanced_accuracy(results, factor, method, model), results.of(method, factor)[0], model)
         for factor in results.factors
         for method in results.methods
-        for runs in [results.of(method, factor)]
         for model in MODELS
     ]
     mean, run, model = kinds[int(np.argmax([mean for mean, *_ in kinds]))]
     return run, model, mean
+
+
+def _balanced_accuracy(results: Results, factor: Factor, method: str, model: str) -> float:
+    """Mean over runs; of folds, which may lack a class each, that of all test images together."""
+    if results.folds and (every := pooled(results, factor, method, model)) is not None:
+        return every.of("balanced_accuracy").share
+    return mean_metric(results.of(method, factor), model, "balanced_accuracy") or 0.0
 
 
 def best_findings(results: Results) -> list[Finding]:

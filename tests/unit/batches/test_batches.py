@@ -6,6 +6,7 @@ from tailnas.batches.augmentation import Augmentation
 from tailnas.batches.batches import Batches, sequential_batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.data.dataset import Part
+from tailnas.data.npy import read_npy, write_npy
 from tailnas.imbalance.samplers import make_sampler
 
 NEEDS_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
@@ -51,6 +52,47 @@ def test_normalisation_of_a_constant_channel_is_finite() -> None:
     found = Normalisation.of(torch.from_numpy(grey))
     assert found.std == (1 / 255,)
     assert normalised(grey, found).abs().max() < 1e-6
+
+
+class File:
+    """A part whose images lie in a file, as `load_train` gives it."""
+
+    def __init__(self, folder) -> None:
+        write_npy(folder / "images.npy", pixels())
+        images = read_npy(folder / "images.npy", np.dtype(np.uint8), (None, 3, 12, 12), mapped=True)
+        self.part = Part(images, np.arange(40) % 4, ("a", "b", "c", "d"))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("augmentation", [None, Augmentation(2, True), Augmentation(0, False)])
+@pytest.mark.parametrize("keep_last", [False, True])
+def test_images_that_do_not_fit_make_the_same_batches(tmp_path, device, augmentation, keep_last) -> None:
+    rows = np.random.default_rng(0).permutation(40)[:30]
+    part = File(tmp_path).part
+    fitting, stored = (DeviceImages.from_part(part, device, rows, room=room) for room in (30 * 432, 30 * 432 - 1))
+    assert fitting.on_device and not stored.on_device
+    assert stored.device == fitting.device and len(stored) == 30 and stored.images.shape == fitting.images.shape
+    normalisation = Normalisation.of(fitting.images)
+    assert Normalisation.of(stored.images) == normalisation
+    for one, other in zip(
+        *(list(sequential_batches(data, 7, normalisation)) for data in (fitting, stored)), strict=True
+    ):
+        assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+    made = []
+    for data in (fitting, stored):
+        drawing = make_sampler("instance", data.labels.cpu(), 4, torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(1)
+        source = Batches(data, drawing, 8, normalisation, augmentation, generator, keep_last=keep_last)
+        made.append([batch for _ in range(2) for batch in source.epoch()])
+    assert len(made[0]) == 2 * (4 if keep_last else 3)
+    for one, other in zip(*made, strict=True):
+        assert all(torch.equal(*pair) and pair[0].device == pair[1].device for pair in zip(one, other, strict=True))
+
+
+def test_writing_to_mapped_images_leaves_the_file(tmp_path) -> None:
+    part = File(tmp_path).part
+    part.images[:] = 0
+    assert (np.load(tmp_path / "images.npy") == pixels()).all()
 
 
 def test_device_images_of_rows() -> None:

@@ -411,7 +411,7 @@ def test_folders_that_cannot_serve(tmp_path) -> None:
     told(
         settings(root),
         "test_per_class: 2 and 2 for training are 4 images of each class, but 'empty class' has 3, 'nothing' has 2; "
-        "allowed: up to 0, {fraction: 0.2, least: 0}, which leaves tiny classes untested, or more images",
+        "allowed: up to 0 (with split.profile natural; other profiles need more images), {fraction: 0.2, least: 0}, ",
     )
     assert folder.train_counts(settings(root, test_per_class={"fraction": 0.2, "least": 0})) == [3, 2, 2]
     fill(root, {"line\nbreak": 4})

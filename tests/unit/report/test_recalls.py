@@ -69,3 +69,16 @@ def test_the_best_model_is_the_first_run_of_the_best_kind(make_results):
     run, model, mean = best_model(replace(results, runs=tuple(map(scored, results.runs))))
     assert (run.name, model) == ("random-30-0-0", "adapted")
     assert mean == pytest.approx(0.7)
+
+
+def test_folds_are_judged_by_all_their_images(make_results):
+    """One fold lacks a class, so that the mean over folds is none of the whole."""
+    results = make_results(methods=("random",), seeds=(0, 1))
+    first, second = (
+        with_test_images(run, images) for run, images in zip(results.runs, (UNEVEN, 50 - UNEVEN // 3), strict=True)
+    )
+    runs = (first, replace(second, counts=first.counts))
+    _, _, mean = best_model(replace(results, runs=runs, folds=True))
+    total = UNEVEN + (50 - UNEVEN // 3)
+    wrong = (UNEVEN > 1).astype(int) + 1
+    assert mean == pytest.approx((1 - wrong / total).mean())

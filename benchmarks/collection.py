@@ -30,7 +30,7 @@ from tailnas.adapt.head_adaptation import adapt, halves_chooser
 from tailnas.data.split_file import HALVES
 from tailnas.evaluate.measurement import predict
 from tailnas.foundation.errors import UserError
-from tailnas.foundation.seeding import numpy_generator
+from tailnas.foundation.seeding import numpy_generator, retraining_seed
 from tailnas.genotype.found import GENOTYPE_FILE, read_genotype, write_genotype
 from tailnas.genotype.genotype import DARTS_V2, Genotype
 from tailnas.report.statistics import share_interval
@@ -51,18 +51,19 @@ LEAST = 2
 def kept_parts(classes: int, seed: int) -> NDArray[np.float64]:
     """(SUBSETS, K): the part of each class's images that a subset has.
 
-    Each class goes through the parts in turn, from a place of its own that the seed draws; the last subset is whole.
+    Each class goes through the parts in turn, in every round from a place of its own that the seed draws; the last
+    subset is whole.
     """
-    start = numpy_generator(seed, "collection", "parts").permutation(classes)
-    table = np.array([[PARTS[(place + turn) % len(PARTS)] for place in start] for turn in range(SUBSETS)])
-    table[-1] = 1.0
-    return table
+    generator = numpy_generator(seed, "collection", "parts")
+    starts = [generator.permutation(classes) for _ in range(-(-SUBSETS // len(PARTS)))]
+    table = [[PARTS[(place + turn) % len(PARTS)] for place in start] for start in starts for turn in range(len(PARTS))]
+    return np.array([*table[: SUBSETS - 1], [1.0] * classes])
 
 
 def subset(target: Target, seed: int, parts: NDArray[np.float64]) -> dict[str, NDArray[np.int64]]:
     """Training images of each half: of each class the first `parts` of an order that the seed draws, at least LEAST."""
     split, labels = target.split(seed), target.data.train_labels
-    rows = {}
+    rows: dict[str, NDArray[np.int64]] = {}
     for half in HALVES:
         indices, kept = np.asarray(split.half(half)), []
         for label in range(target.classes):
@@ -78,10 +79,11 @@ def trained_on(params: Params, target: Target, genotype: Genotype, seed: int, nu
     rows = np.sort(np.concatenate([*halves.values()]))
     data, loop = target.images(rows), InnerLoop("retrain", lambda: None)
     normalisation = input_normalisation(genotype, data.images)
-    network, _ = retrain(params.retrain, genotype, data, normalisation, target.classes, seed, loop)
+    own = retraining_seed(seed, number)
+    network, _ = retrain(params.retrain, genotype, data, normalisation, target.classes, own, loop)
     images = [target.images(halves[half]) for half in HALVES]
-    chooser = halves_chooser(params.retrain, network, images[0], images[1], seed, loop)
-    adapt(params.adapt, network, data, seed, InnerLoop("adapt", lambda: None), chooser)
+    chooser = halves_chooser(params.retrain, network, images[0], images[1], own, loop)
+    adapt(params.adapt, network, data, own, InnerLoop("adapt", lambda: None), chooser)
     predicted = predict(network, target.data.test_images, params.evaluate.batch_size).argmax(axis=1)
     truth = target.data.test_labels
     counts = np.bincount(target.data.train_labels[rows], minlength=target.classes)
@@ -132,9 +134,9 @@ def fill(params: Params, target: Target, genotype: Genotype, folder: Path) -> pd
 
 def curve_of(points: pd.DataFrame, classes: int) -> Curve:
     """The curve through all points. Raises UserError where they are too few."""
-    columns = [points[name].to_numpy(int) for name in ("class", "images", "others", "hits", "tested")]
+    labels = points["class"].astype(int).tolist()
     try:
-        return fit_curve(columns[0].tolist(), *columns[1:], classes)
+        return fit_curve(labels, points["images"], points["others"], points["hits"], points["tested"], classes)
     except ValueError as error:
         raise UserError(f"study.seeds: {error}; allowed: as many seeds as give more points") from None
 

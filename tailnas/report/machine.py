@@ -71,7 +71,7 @@ def _section(summary: pd.DataFrame, logs: Path) -> str | None:
         .render(
             rows=[
                 _pretraining(summary, noted["pretrain"]),
-                *(_method(*one, noted) for one in summary.groupby("method", sort=False)),
+                *(_method(str(name), rows, noted) for name, rows in summary.groupby("method", sort=False)),
             ],
             devices=_distinct(facts, "device"),
             processors=_distinct(facts, "processor"),

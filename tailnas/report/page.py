@@ -188,25 +188,20 @@ def _card(runs: list[Run]) -> list[tuple[str, float, float]]:
 
 def _examples(run: Run) -> dict[str, Any]:
     """The run's test images of rare classes, class by class, and its mistakes."""
-    rows = [
-        (row, png_address(picture)) for row, picture in zip(run.examples.to_dict("records"), run.pictures, strict=True)
-    ]
-    rare = dict.fromkeys(row["label"] for row, _ in rows if row["kind"] == "rare")
+    rare: dict[int, list[dict[str, Any]]] = {}
+    mistakes: list[dict[str, Any]] = []
+    for position, (kind, index) in enumerate(zip(run.examples["kind"], run.examples["label"], strict=True)):
+        (rare.setdefault(int(index), []) if kind == "rare" else mistakes).append(_example(run, position))
     return {
         "run": run,
-        "rare": [
-            (run.classes[c], run.counts[c], [_example(run, *one) for one in rows if _is(one[0], "rare", c)])
-            for c in rare
-        ],
-        "mistakes": [_example(run, *one) for one in rows if _is(one[0], "mistake")],
+        "rare": [(run.classes[index], run.counts[index], shown) for index, shown in rare.items()],
+        "mistakes": mistakes,
     }
 
 
-def _is(row: dict[str, Any], kind: str, label: int | None = None) -> bool:
-    return row["kind"] == kind and label in (None, row["label"])
-
-
-def _example(run: Run, row: dict[str, Any], picture: str) -> dict[str, Any]:
+def _example(run: Run, position: int) -> dict[str, Any]:
+    """A picture with its class, and what each network said."""
+    row = run.examples.iloc[position]
     said = [
         {
             "model": model,
@@ -216,7 +211,8 @@ def _example(run: Run, row: dict[str, Any], picture: str) -> dict[str, Any]:
         }
         for model in MODELS
     ]
-    return {"picture": picture, "image": row["image"], "label": label(run.classes[row["label"]]), "said": said}
+    name = label(run.classes[row["label"]])
+    return {"picture": png_address(run.pictures[position]), "image": row["image"], "label": name, "said": said}
 
 
 def _of_run(results: Results, run: Run) -> dict[str, Any]:

@@ -74,6 +74,7 @@ def test_subsets_are_nested_and_vary_each_class_by_itself():
     target = Target.load(load_preset(Path("presets/collection.yaml")), "cpu")
     parts = kept_parts(target.classes, 0)
     assert parts.shape == (SUBSETS, 10) and set(parts.ravel()) == set(PARTS) and (parts[-1] == 1).all()
+    assert len({tuple(row) for row in parts}) == SUBSETS  # the same subset twice would count twice
     assert np.abs(np.corrcoef(np.log(parts[:-1]).T) - np.eye(10)).min() < 0.5
     labels = target.data.train_labels
     rows = [np.concatenate([*subset(target, 0, part).values()]) for part in parts]

@@ -28,12 +28,12 @@ from benchmarks.output import claim
 from benchmarks.target import Target
 from tailnas.adapt.head_adaptation import adapt, halves_chooser
 from tailnas.data.split_file import HALVES
+from tailnas.evaluate.intervals import wilson
 from tailnas.evaluate.measurement import predict
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.seeding import numpy_generator, retraining_seed
 from tailnas.genotype.found import GENOTYPE_FILE, read_genotype, write_genotype
 from tailnas.genotype.genotype import DARTS_V2, Genotype
-from tailnas.report.statistics import share_interval
 from tailnas.report.svg import report_style
 from tailnas.retrain.retraining import input_normalisation, retrain
 from tailnas.space.device import prepare
@@ -183,8 +183,8 @@ def figure(curve: Curve, points: pd.DataFrame, names: Sequence[str], most: int) 
     for axes, label in zip(grid, shown, strict=False):
         own = points[points["class"] == label]
         recall = own["hits"] / own["tested"]
-        ends = np.array([share_interval(*pair) for pair in zip(own["hits"], own["tested"], strict=True)])
-        axes.vlines(own["images"], ends[:, 0], ends[:, 1], color="#9aa5b1", linewidth=0.9)
+        low, high = wilson(own["hits"], own["tested"])
+        axes.vlines(own["images"], low, high, color="#9aa5b1", linewidth=0.9)
         axes.plot(own["images"], recall, "o", color="#5b6773", markersize=3.5)
         x = np.geomspace(max(1, own["images"].min()), whole.loc[label, "images"] + most, 40)
         found = [curve.expected(int(label), value, whole.loc[label, "others"]) for value in x]

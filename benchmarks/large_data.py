@@ -84,8 +84,15 @@ def run() -> None:
     args = parser.parse_args()
     if not (args.folder / "list.csv").exists():
         make_files(args.folder, args.images)
-    given = {"test_per_class": None, "group": None, "unreadable": "refuse", "seed": 0}
-    settings = manifest.Settings(name="large", root=str(args.folder), file="list.csv", **given)
+    settings = manifest.Settings(
+        name="large",
+        root=str(args.folder),
+        file="list.csv",
+        test_per_class=None,
+        group=None,
+        unreadable="refuse",
+        seed=0,
+    )
     stored = args.folder / "stored"
     with Peak() as peak:
         save(manifest.load(settings, SIDE, 3), stored)

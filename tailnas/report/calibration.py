@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,13 +137,10 @@ def _row(method: str, runs: list[Run]) -> CalibrationRow:
         temperature=float(np.mean([one.temperature for one in found])),
         errors=[
             *(
-                (title, *(_mean([getattr(getattr(one, time), key) for one in found]) for time in TIMES))
+                (title, *_before_and_after(found, attrgetter(key)))
                 for title, key in (("ECE", "ece"), ("Adaptive ECE", "adaptive_ece"), ("Brier score", "brier"))
             ),
-            *(
-                (f"ECE, {group}-shot", *(_mean([_ece(getattr(one, time), group) for one in found]) for time in TIMES))
-                for group in GROUPS
-            ),
+            *((f"ECE, {group}-shot", *_before_and_after(found, partial(_ece, group))) for group in GROUPS),
         ],
         kept=[float(np.mean([risk_at(one, coverage) for one in found])) for coverage in SHOWN_COVERAGES],
         covered=_mean([one.coverage for one in sets]),
@@ -167,12 +167,19 @@ def risk_at(calibration: Calibration, coverage: float) -> float:
     return next(point.risk for point in calibration.risk_coverage if point.coverage >= coverage - 1e-9)
 
 
-def _ece(measured: Measured, group: str) -> float | None:
+def _ece(group: str, measured: Measured) -> float | None:
     errors = measured.groups.get(group)
     return None if errors is None else errors.ece
 
 
-def _mean(values: list[float] | list[float | None]) -> float | None:
+def _before_and_after(
+    found: list[Calibration], measure: Callable[[Measured], float | None]
+) -> tuple[float | None, float | None]:
+    """Means over runs, at temperature 1 and calibrated."""
+    return _mean([measure(one.before) for one in found]), _mean([measure(one.after) for one in found])
+
+
+def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known and len(known) == len(values) else None
 

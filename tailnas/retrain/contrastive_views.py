@@ -95,6 +95,10 @@ class ContrastiveViews:
     def set_epoch(self, epoch: int, epochs: int) -> None:
         self.heads.contrast.start_epoch()
 
+    def assumed_prior(self, counts: Tensor) -> Tensor:
+        """Uniform: training adds log n_c to the scores, prediction does not."""
+        return torch.ones_like(counts, dtype=torch.float64)
+
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with autocast(images.device, self.precision):
             logits, projected = self.heads(images)

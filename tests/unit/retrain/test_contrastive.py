@@ -157,3 +157,4 @@ def test_what_is_trained_beside_the_network_is_not_kept(chosen, tmp_path):
     plain = network_builder(settings(), DARTS_V1, CLASSES, 1)(2, False)
     assert type(network) is Network and network.state_dict().keys() == plain.state_dict().keys()
     assert math.isfinite(row["loss"])
+    assert network.prior == (1 / CLASSES,) * CLASSES, "log n_c is added in training alone"

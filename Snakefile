@@ -9,11 +9,11 @@ import sys
 from workflow.jobs import needs, planned, stamp
 
 if workflow.is_main_process:
-    from workflow.session import exclusive, for_snakemake, refuse_what_misleads, serve
+    from workflow.session import asked, exclusive, for_snakemake, serve
 
-    refuse_what_misleads(touch=workflow.touch, dry=workflow.dryrun)
+    ASKED = asked()
     snakemake_lock = exclusive()
-    JOBS, FACTS, session = for_snakemake(run=not workflow.dryrun, remote=workflow.non_local_exec)
+    JOBS, FACTS, session = for_snakemake(run=not ASKED.dry, remote=ASKED.remote)
     if FACTS.gpus and "gpu" not in workflow.global_resources:
         workflow.global_resources["gpu"] = FACTS.gpus
     RULES = JOBS
@@ -25,12 +25,12 @@ OUTPUTS = {job.name: list(job.outputs) for job in JOBS}
 
 
 onstart:
-    asked = workflow.dag_settings
+    wanted = workflow.dag_settings
     serve(
         session,
-        remote=workflow.non_local_exec,
-        forced={*asked.forcerun, *(asked.targets if asked.forcetargets else ())},
-        all_forced=asked.forceall,
+        remote=ASKED.remote,
+        forced={*wanted.forcerun, *(wanted.targets if wanted.forcetargets else ())},
+        all_forced=wanted.forceall,
     )
 
 

@@ -56,16 +56,31 @@ def exclusive() -> IO[str]:
     return lock
 
 
-def refuse_what_misleads(*, touch: bool, dry: bool, words: Collection[str] = sys.argv) -> None:
-    """Options of Snakemake's that a user of this pipeline would regret: a line for each, or a question first."""
-    if touch:
+@dataclass(frozen=True)
+class Asked:
+    """What Snakemake was called for, which it tells the Snakefile too late. remote: whether jobs run elsewhere."""
+
+    dry: bool
+    remote: bool
+
+
+def asked() -> Asked:
+    """Reads the command line with its profiles.
+
+    Options that a user of this pipeline would regret end the process with one line, or after a question.
+    """
+    from snakemake.cli import parse_args
+
+    words = parse_args(sys.argv[1:])[1]
+    if words.touch:
         stop("--touch: without effect, since DVC goes by content; allowed: dvc commit, which accepts what lies there")
-    if not dry and any(word.startswith("--delete-all") for word in words):
+    if words.delete_all_output and not words.dryrun:
         if not sys.stdin.isatty():
             stop("--delete-all-output: no terminal to ask on; allowed: -n, or an answer on a terminal")
         print("Remove all outputs? `dvc checkout` brings back what is in the cache. [y/N] ", end="", flush=True)
         if input().strip().lower() not in {"y", "yes"}:
             stop("--delete-all-output: nothing was removed")
+    return Asked(dry=words.dryrun or words.delete_all_output, remote=words.executor not in {None, "local"})
 
 
 @dataclass

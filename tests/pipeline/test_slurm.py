@@ -119,9 +119,11 @@ def test_a_job_that_is_ended_is_submitted_again_and_goes_on_after_its_last_epoch
     (job,) = [found for found in slurm.jobs() if found["JobId"] == job["JobId"]]
     assert job["JobState"] == {"scancel": "CANCELLED", "time limit": "TIMEOUT"}[end]
     assert there.outputs() == here.outputs() and there.is_clean() and there.leftovers() == []
-    again = (there.root / "logs" / "snakemake" / "retrain@random-10-0-0.log").read_text()
-    assert re.search(r"^retrain [\w.-]+: going on after epoch [1-9]", again, flags=re.MULTILINE), again
-    assert "epoch 1/60" not in again
+    texts = [Path(found["StdOut"]).read_text() for found in slurm.jobs() if "run_random" in found["StdOut"]]
+    texts = [text for text in texts if "retrain@random-10-0-0" in text and str(there.root) in text]
+    assert re.search(r"^retrain [\w.-]+: going on after epoch [1-9]", texts[1], flags=re.MULTILINE), texts[1]
+    epochs = Counter(re.findall(r"^retrain [\w.-]+ epoch (\d+)/60", "\n".join(texts), flags=re.MULTILINE))
+    assert len(epochs) == 60 and set(epochs.values()) == {1}, f"an epoch was computed twice: {epochs}"
 
 
 def stage_process(project: Project, stage: str) -> psutil.Process:

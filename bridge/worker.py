@@ -224,8 +224,8 @@ def _become(request: dict[str, Any], streams: list[int]) -> NoReturn:
         status = ended.code
     except KeyboardInterrupt:
         status = 130
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)  # which the module may have set
         status = 1
     if isinstance(status, str):
         print(status, file=sys.stderr)

@@ -3,8 +3,14 @@
 The public names below are loaded when first used, so that importing the package costs nothing.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from tailnas.foundation.uncaught import say_in_one_line
+
+if sys.argv[:1] == ["-m"]:  # one of our commands, which is being looked for: `python -m tailnas.predict`
+    say_in_one_line()
 
 if TYPE_CHECKING:
     from tailnas.genotype.genotype import DARTS_V1 as DARTS_V1

@@ -13,6 +13,7 @@ IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
 """What file managers leave behind; names that start with a dot are ignored as well."""
 
 NAMED_AT_MOST = 10
+FORMULA = ("=", "+", "-", "@")
 
 
 def class_files(root: Path, key: str) -> dict[str, list[Path]]:
@@ -30,6 +31,11 @@ def class_files(root: Path, key: str) -> dict[str, list[Path]]:
     for name in classes:
         if not name.isprintable():
             raise UserError(f"{key}: {root}: class name {name!r}; allowed: printable UTF-8")
+        if name.startswith(FORMULA):
+            raise UserError(
+                f"{key}: {root}: class name {name!r} is a formula in a spreadsheet that opens the report's tables; "
+                f"allowed: another first character than {' '.join(FORMULA)}"
+            )
     _require_classes(root, classes, key)
     empty = [name for name, files in classes.items() if not files]
     if empty:

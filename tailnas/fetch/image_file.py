@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
         _require_content(path)
         # Pillow warns of odd metadata and of large images
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
+            if image.format == "PNG":
+                _require_whole_png(path)
             yield image
     except Unreadable:
         raise
@@ -70,16 +73,29 @@ def _require_content(path: Path) -> None:
         raise Unreadable("0 bytes")
 
 
+def _require_whole_png(path: Path) -> None:
+    """Raises Unreadable for a PNG file that ends early or whose pixels have another checksum: Pillow minds neither."""
+    with path.open("rb") as stream:
+        stream.seek(8)
+        kind = b""
+        while kind != b"IEND":
+            length, kind = int.from_bytes(stream.read(4), "big"), stream.read(4)
+            content, checksum = stream.read(length), stream.read(4)
+            if len(checksum) < 4:
+                raise Unreadable("the PNG file ends early")
+            if kind[:1].isupper() and zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
+                raise Unreadable("a checksum in the PNG file is another")
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def upright(image: Image.Image) -> Image.Image:
     """Turned as the EXIF orientation says."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged metadata of a whole image
-        return image
+    with suppress(Exception):  # damaged metadata of a whole image
+        ImageOps.exif_transpose(image, in_place=True)  # a copy of a large scan takes half a gigabyte
+    return image
 
 
 def plain(image: Image.Image, channels: int) -> Image.Image:
@@ -89,9 +105,10 @@ def plain(image: Image.Image, channels: int) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         above = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
-    if image.mode not in ("1", "L"):
+    if image.mode not in ("1", "L", "RGB"):
         image = image.convert("RGB")
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -30,7 +30,9 @@ def one_line(error: BaseException) -> str | None:
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
         return "runtime.device: out of GPU memory; allowed: a smaller batch_size, channels or cells"
     no_memory = ("can't allocate memory", "not enough memory", "can't start new thread", "Cannot allocate memory")
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(t in str(error) for t in no_memory)):
+    no_memory += ("failed to map segment", "static TLS block")  # while a library loads
+    told = isinstance(error, RuntimeError | ImportError) and any(text in str(error) for text in no_memory)
+    if isinstance(error, MemoryError) or told:
         return "memory: not enough; allowed: a smaller data.image_size, batch_size, channels or cells, or more memory"
     return None
 

@@ -253,6 +253,26 @@ def test_unreadable_files_are_all_named(tmp_path) -> None:
         assert name.replace("\n", "\\n") in text
 
 
+@pytest.mark.parametrize("cut", [1, 12, 20])
+def test_a_png_without_its_end_is_no_whole_image(tmp_path, cut) -> None:
+    photograph().save(path := tmp_path / "x.png")
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(Unreadable, match="ends early"):
+        read_image(path, 16, 3)
+
+
+@pytest.mark.parametrize("bit", [0, 3, 7])
+def test_a_png_with_a_flipped_bit_is_no_whole_image(tmp_path, bit) -> None:
+    photograph().save(path := tmp_path / "x.png")
+    content = bytearray(path.read_bytes())
+    for place in range(16, len(content), 41):
+        content[place] ^= 1 << bit
+        path.write_bytes(content)
+        with pytest.raises(Unreadable):
+            read_image(path, 16, 3)
+        content[place] ^= 1 << bit
+
+
 def test_many_unreadable_files_are_counted(tmp_path) -> None:
     fill(tmp_path, {"a": 4, "b": 4})
     for i in range(40):
@@ -440,6 +460,12 @@ def test_other_spellings_of_train_and_test(tmp_path, names) -> None:
         fill(tmp_path / name, {"a": 4, "b": 4}, first=first)
     assert folder.class_names(settings(tmp_path)) == ("a", "b")
     assert levels(folder.load(settings(tmp_path, test_per_class=None), 16, 1).test_images) == list(range(100, 108))
+
+
+@pytest.mark.parametrize("name", ["=cmd|' C'!A0", "+1", "-2", "@SUM(A1)"])
+def test_a_class_name_that_is_a_formula(tmp_path, name) -> None:
+    fill(tmp_path, {"a": 4, name: 4})
+    told(settings(tmp_path), f"class name {name!r} is a formula", "; allowed: another first character than = + - @")
 
 
 def test_parts_of_the_data_are_no_classes(tmp_path) -> None:

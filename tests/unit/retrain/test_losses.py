@@ -9,7 +9,7 @@ from torch import nn
 
 from tailnas.foundation.extensions import OneOf, names
 from tailnas.imbalance.class_weights import class_balanced_weights
-from tailnas.losses.ldam import CosineClassifier
+from tailnas.losses.ldam import CosineClassifier, ldam_margins
 from tailnas.retrain.loss import make_loss
 from tailnas.retrain.reweighting import MixedLabels, ReweightedLoss, deferred
 from tailnas.retrain.settings import NeverReweighted, Reweighted
@@ -137,8 +137,9 @@ def test_class_balanced_focal_as_the_paper_has_it(gamma, batch):
 
 def test_a_sigmoid_classifier_starts_at_one_in_k_and_its_bias_does_not_decay():
     loss = loss_of("sigmoid_focal")
-    classifier = loss.training_classifier(nn.Linear(4, 3))
-    torch.testing.assert_close(classifier.bias.sigmoid(), torch.full((3,), 1 / 3))
+    for classes in (2, 3):
+        classifier = loss.training_classifier(nn.Linear(4, classes))
+        torch.testing.assert_close(classifier.bias.sigmoid(), torch.full((classes,), 1 / classes))
     (undecayed,) = loss.undecayed(classifier)
     assert undecayed is classifier.bias and loss_of("focal").undecayed(classifier) == ()
 
@@ -151,11 +152,19 @@ def test_focal_of_a_certain_prediction_is_finite(name, gamma):
     assert bool(torch.isfinite(logits.grad).all())
 
 
+def test_ldam_margins_of_counts():
+    torch.testing.assert_close(ldam_margins([16, 1]), torch.tensor([0.25, 0.5]))
+    for wrong in (0, -0.5, math.inf):
+        with pytest.raises(ValueError, match="max_margin"):
+            ldam_margins([16, 1], wrong)
+
+
 def test_ldam_scores_are_scaled_cosines_and_survive_as_a_linear_classifier():
     torch.manual_seed(0)
     loss = loss_of("ldam")
     classifier = loss.training_classifier(nn.Linear(5, 3))
     assert isinstance(classifier, CosineClassifier) and classifier.bias is None
+    torch.testing.assert_close(classifier.weight.norm(dim=1), torch.ones(3))
     features = torch.randn(4, 5)
     scaled = loss.feature_norm * F.normalize(features, dim=1)
     expected = 30 * F.cosine_similarity(features[:, None], classifier.weight[None], dim=2)

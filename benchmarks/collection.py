@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from benchmarks.learning_curve import Curve, fit_curve
@@ -193,7 +194,10 @@ def figure(curve: Curve, points: pd.DataFrame, names: Sequence[str], most: int) 
             x, [one.low for one in found], [one.high for one in found], color="#d55e00", alpha=0.18, linewidth=0
         )
         axes.axvline(whole.loc[label, "images"], color="#9aa5b1", linewidth=0.8, linestyle=(0, (3, 3)))
-        axes.set(xscale="log", ylim=(-0.03, 1.03), title=str(names[int(label)]), xlabel="training images of the class")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(ylim=(-0.03, 1.03), title=str(names[int(label)]), xlabel="training images of the class")
     grid[0].set_ylabel("recall, adapted network")
     return drawn
 
@@ -225,7 +229,7 @@ def main(arguments: list[str] | None = None) -> None:
     with report_style():
         figure(curve, points, target.data.classes, max(args.add)).savefig(args.output / "plan.png", dpi=130)
     print("\n".join(sentences(table)))
-    print(f"with twice its images a class's odds of an error are {2**-curve.exponent:.2f} times what they were")
+    print(f"with twice its images a class's error is {2**-curve.exponent:.2f} times what it was, while it is small")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def test_what_a_page_calls_is_there(page):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_a_tutorial_runs_as_it_stands(tmp_path, name):
     project = Project.create(tmp_path / "project", **SHORT)

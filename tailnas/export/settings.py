@@ -1,5 +1,6 @@
 """Settings of the export."""
 
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -7,6 +8,14 @@ from pydantic import AfterValidator, Field
 from tailnas.foundation.settings import Section, no_duplicates
 
 Format = Literal["onnx", "torch_export"]
+
+
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def missing_packages() -> list[str]:
+    """What ONNX files take and is not installed: the extra `export`."""
+    return [name for name in ONNX_PACKAGES if find_spec(name) is None]
 
 
 class Export(Section):

@@ -24,7 +24,7 @@ def estimated_prior(
 ) -> NDArray[np.float64]:
     """Class frequencies (K,) among images, from a classifier's probabilities (N, K) for them, without labels.
 
-    The maximum of their likelihood, by expectation maximisation from `assumed` on (Saerens et al. 2002, equation 2.10);
+    The maximum of their likelihood, by expectation maximisation from `assumed` on (Saerens et al. 2002, section 2);
     it takes probabilities that are calibrated under `assumed` (K,). weights: (N,) of the images, all alike by default.
     """
     p, start = np.asarray(probabilities, np.float64), np.asarray(assumed, np.float64)

@@ -29,8 +29,9 @@ def estimated_prior(
     """
     p, start = np.asarray(probabilities, np.float64), np.asarray(assumed, np.float64)
     prior = start = start / start.sum()
+    w = np.ones(len(p)) if weights is None else np.asarray(weights, np.float64)
     for _ in range(STEPS):
-        updated = np.average(under_prior(p, start, prior), axis=0, weights=weights)
+        updated = np.average(under_prior(p, start, prior), axis=0, weights=w)
         moved, prior = float(np.abs(updated - prior).max()), updated
         if moved < tolerance:
             break

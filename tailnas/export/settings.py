@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from tailnas.foundation.settings import Section, no_duplicates
 
 Format = Literal["onnx", "torch_export"]
+Input = Literal["uint8", "float32"]
 
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -24,6 +25,4 @@ class Export(Section):
     formats: Annotated[list[Format], Field(json_schema_extra={"uniqueItems": True}), AfterValidator(no_duplicates)] = (
         Field(description="onnx (needs `pip install .[export]`), torch_export, both, or none.")
     )
-    input: Literal["uint8", "float32"] = Field(
-        description="What the file takes: pixels 0 to 255 as uint8, or 0 to 1 as float32."
-    )
+    input: Input = Field(description="What the file takes: pixels 0 to 255 as uint8, or 0 to 1 as float32.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 TIMES = ("before", "after")
 SHOWN_COVERAGES = (1.0, 0.9, 0.7, 0.5)
 NAMED_AT_MOST = 12
+ERRORS = (("ECE", "ece"), ("Adaptive ECE", "adaptive_ece"), ("Brier score", "brier"))
+Values = Sequence[float | None]
 _STYLES: Any = {
     "before": {"color": RETRAINED, "marker": "o", "label": "temperature 1"},
     "after": {"color": ADAPTED, "marker": "D", "label": "calibrated"},
@@ -134,12 +137,12 @@ def _row(method: str, runs: list[Run]) -> CalibrationRow:
         temperature=float(np.mean([one.temperature for one in found])),
         errors=[
             *(
-                (title, *(_mean([getattr(getattr(one, time), key) for one in found]) for time in TIMES))
-                for title, key in (("ECE", "ece"), ("Adaptive ECE", "adaptive_ece"), ("Brier score", "brier"))
+                _pair(title, *([getattr(getattr(one, time), key) for one in found] for time in TIMES))
+                for title, key in ERRORS
             ),
             *(
-                (f"ECE, {group}-shot", *(_mean([_ece(getattr(one, time), group) for one in found]) for time in TIMES))
-                for group in GROUPS
+                _pair(f"ECE, {name}-shot", *([_ece(getattr(one, time), name) for one in found] for time in TIMES))
+                for name in GROUPS
             ),
         ],
         kept=[float(np.mean([risk_at(one, coverage) for one in found])) for coverage in SHOWN_COVERAGES],
@@ -162,6 +165,10 @@ def _row(method: str, runs: list[Run]) -> CalibrationRow:
     )
 
 
+def _pair(title: str, before: Values, after: Values) -> tuple[str, float | None, float | None]:
+    return title, _mean(before), _mean(after)
+
+
 def risk_at(calibration: Calibration, coverage: float) -> float:
     """The error among the most confident images, the smallest part of them that is at least `coverage`."""
     return next(point.risk for point in calibration.risk_coverage if point.coverage >= coverage - 1e-9)
@@ -172,7 +179,7 @@ def _ece(measured: Measured, group: str) -> float | None:
     return None if errors is None else errors.ece
 
 
-def _mean(values: list[float] | list[float | None]) -> float | None:
+def _mean(values: Values) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known and len(known) == len(values) else None
 

@@ -64,7 +64,7 @@ prune: install  ## remove results of runs that are no longer in the study, and f
 
 lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-	  pyproject.toml --group engines --group test -o requirements.lock
+	  pyproject.toml --extra report --extra pipeline --group engines --group test -o requirements.lock
 
 docs: install  ## write what is generated: parameter reference and schema
 	python -m workflow.reference

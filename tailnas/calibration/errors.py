@@ -19,7 +19,8 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
 
 
 def adaptive_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int) -> float:
-    """The same with bins of equally many images, as even as can be (Nguyen and O'Connor 2015, 1508.05154).
+    """The same with bins of equally many images, as even as can be (Nguyen and O'Connor 2015, 1508.05154; adaptive as
+    Nixon et al. 2019, 1904.01685, have it for each class, here for the most probable one).
 
     `probabilities` (N, K), `labels` (N,).
     """

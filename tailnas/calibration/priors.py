@@ -24,14 +24,14 @@ def estimated_prior(
 ) -> NDArray[np.float64]:
     """Class frequencies (K,) among images, from a classifier's probabilities (N, K) for them, without labels.
 
-    The maximum of their likelihood, by expectation maximisation from `assumed` on (Saerens et al. 2002, equation 2.10);
+    The maximum of their likelihood, by expectation maximisation from `assumed` on (Saerens et al. 2002, section 2);
     it takes probabilities that are calibrated under `assumed` (K,). weights: (N,) of the images, all alike by default.
     """
     p, start = np.asarray(probabilities, np.float64), np.asarray(assumed, np.float64)
     prior = start = start / start.sum()
-    share = None if weights is None else np.asarray(weights, np.float64)
+    w = np.ones(len(p)) if weights is None else np.asarray(weights, np.float64)
     for _ in range(STEPS):
-        updated = np.average(under_prior(p, start, prior), axis=0, weights=share)
+        updated = np.average(under_prior(p, start, prior), axis=0, weights=w)
         moved, prior = float(np.abs(updated - prior).max()), updated
         if moved < tolerance:
             break

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tailnas.export.settings import missing_packages
 from tailnas.foundation.errors import UserError
 from tailnas.space.network import Network
 
@@ -69,14 +70,10 @@ def write_torch_export(program: torch.export.ExportedProgram, path: Path) -> Non
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     """An .onnx file with input `images` and output `probabilities`. Raises UserError without the packages it needs."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
+    if missing := missing_packages():
         raise UserError(
-            f"export.formats: 'onnx' needs {error.name}, which is not installed; allowed: after pip install '.[export]'"
-        ) from None
+            f"export.formats: 'onnx' needs {missing[0]}, which is not installed; allowed: after pip install '.[export]'"
+        )
     with _quiet():
         made = torch.onnx.export(program, dynamo=True, input_names=[INPUT], output_names=[OUTPUT])
         assert made is not None

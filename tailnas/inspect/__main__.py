@@ -71,5 +71,10 @@ def run() -> None:
         print(f"\nwritten: {args.output / 'inspection.png'}, {args.output / 'files.csv'}")
 
 
+def console() -> None:
+    """The command `tailnas-inspect`."""
+    main(run)
+
+
 if __name__ == "__main__":
     main(run)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
 TIMES = ("before", "after")
 SHOWN_COVERAGES = (1.0, 0.9, 0.7, 0.5)
 NAMED_AT_MOST = 12
+ERRORS = (("ECE", "ece"), ("Adaptive ECE", "adaptive_ece"), ("Brier score", "brier"))
+Values = Sequence[float | None]
 _STYLES: Any = {
     "before": {"color": RETRAINED, "marker": "o", "label": "temperature 1"},
     "after": {"color": ADAPTED, "marker": "D", "label": "calibrated"},
@@ -137,10 +137,13 @@ def _row(method: str, runs: list[Run]) -> CalibrationRow:
         temperature=float(np.mean([one.temperature for one in found])),
         errors=[
             *(
-                (title, *_before_and_after(found, attrgetter(key)))
-                for title, key in (("ECE", "ece"), ("Adaptive ECE", "adaptive_ece"), ("Brier score", "brier"))
+                _pair(title, *([getattr(getattr(one, time), key) for one in found] for time in TIMES))
+                for title, key in ERRORS
             ),
-            *((f"ECE, {group}-shot", *_before_and_after(found, partial(_ece, group))) for group in GROUPS),
+            *(
+                _pair(f"ECE, {name}-shot", *([_ece(getattr(one, time), name) for one in found] for time in TIMES))
+                for name in GROUPS
+            ),
         ],
         kept=[float(np.mean([risk_at(one, coverage) for one in found])) for coverage in SHOWN_COVERAGES],
         covered=_mean([one.coverage for one in sets]),
@@ -162,24 +165,21 @@ def _row(method: str, runs: list[Run]) -> CalibrationRow:
     )
 
 
+def _pair(title: str, before: Values, after: Values) -> tuple[str, float | None, float | None]:
+    return title, _mean(before), _mean(after)
+
+
 def risk_at(calibration: Calibration, coverage: float) -> float:
     """The error among the most confident images, the smallest part of them that is at least `coverage`."""
     return next(point.risk for point in calibration.risk_coverage if point.coverage >= coverage - 1e-9)
 
 
-def _ece(group: str, measured: Measured) -> float | None:
+def _ece(measured: Measured, group: str) -> float | None:
     errors = measured.groups.get(group)
     return None if errors is None else errors.ece
 
 
-def _before_and_after(
-    found: list[Calibration], measure: Callable[[Measured], float | None]
-) -> tuple[float | None, float | None]:
-    """Means over runs, at temperature 1 and calibrated."""
-    return _mean([measure(one.before) for one in found]), _mean([measure(one.after) for one in found])
-
-
-def _mean(values: list[float | None]) -> float | None:
+def _mean(values: Values) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known and len(known) == len(values) else None
 

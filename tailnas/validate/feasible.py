@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from tailnas.export.settings import missing_packages
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.extensions import Chosen
 from tailnas.split.long_tail import planned_counts
@@ -13,7 +14,14 @@ from tailnas.validate.parameters import Params
 
 
 def require_feasible(params: Params) -> None:
-    """Raises UserError, one line with the key, where the data is not there, or too large or small for the study."""
+    """Raises UserError, one line with the key, where the data is not there, or too large or small for the study, or a
+    package is not installed that it needs.
+    """
+    if "onnx" in params.export.formats and (missing := missing_packages()):
+        raise UserError(
+            f"params.yaml: export.formats: 'onnx' needs {missing[0]}, which is not installed; "
+            "allowed: after pip install '.[export]'"
+        )
     source, target = params.data.source, params.data.target
     for role, data in {"source": source, "target": target}.items():
         _require_room(role, data, params)

@@ -98,7 +98,7 @@ NOT_READ = {
     # tau_norm alone retrains; retraining comes before every adaptation anyway.
     **{f"adapt/{name}": {"retrain"} for name in HEADS if name != "tau_norm"},
     # read where `channels` is null
-    **{f"retrain/{name}": {"retrain.network.parameters"} for name in LOSSES},
+    **{name: {"retrain.network.parameters"} for name in ("calibrate", *(f"retrain/{loss}" for loss in LOSSES))},
     "adapt/tau_norm": {"retrain"},  # too few images to choose on here
 }
 """Keys that a stage lists and does not read, and why."""

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from tailnas.data.dataset import Meta
+from tailnas.data.repeated import Repeated
 from tailnas.export.card import model_card
 from tailnas.export.exported import FORMATS, LARGEST_DIFFERENCE, compared, traced, write_onnx
 from tailnas.foundation.errors import UserError
@@ -68,7 +69,15 @@ def test_the_card_says_what_is_known():
     own.prior, own.class_thresholds, own.miss = (0.6, 0.1, 0.1, 0.1, 0.1), (0.5, 0.2, 0.0, 0.1, 0.1), 0.1
     labels = np.repeat([0, 1, 2], [10, 4, 1])
     probabilities = np.eye(5, dtype=np.float32)[np.where(labels == 1, 0, labels)]
-    meta = Meta("birds", "folder", own.classes, 16, 3, own.class_counts, {"train": 0, "test": 0, "both": 0})
+    meta = Meta(
+        name="birds",
+        kind="folder",
+        classes=own.classes,
+        image_size=16,
+        channels=3,
+        train_counts=own.class_counts,
+        repeated=Repeated(images=0, across_parts=0, across_classes=0),
+    )
     card = model_card("onnx-darts-30-0-0", own, meta, labels, probabilities, "model.onnx", "uint8", 3e-7)
     assert "| gull | 150 | 10 | 1.000 [0.722, 1.000] | 0.6000 |" in card
     assert "| a\\|b | 50 | 4 | 0.000 [0.000, 0.490] | 0.1000 |" in card
@@ -80,7 +89,9 @@ def test_the_card_says_what_is_known():
 
 
 def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(UserError, match=r"^export\.formats: 'onnx' needs onnx\w*, which is not installed; allowed: "):
+    monkeypatch.setattr("tailnas.export.settings.ONNX_PACKAGES", ("onnx_that_nobody_has",))
+    with pytest.raises(
+        UserError, match=r"^export\.formats: 'onnx' needs onnx_that_nobody_has, which is not installed; allowed: "
+    ):
         write_onnx(None, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())

@@ -142,7 +142,7 @@ def test_unreadable_files_are_skipped_where_asked_and_recorded(tmp_path, capsys)
     save(data, tmp_path / "saved")
     rows = list(csv.DictReader((tmp_path / "saved/files.csv").open()))
     assert [row["file"] for row in rows if row["problem"]] == [name for name, *_ in data.origin.skipped]
-    assert [row["file"] for row in rows if row["part"] == "test"] == files_of(tmp_path / "saved", "test")
+    assert [row["file"] for row in rows if row["part"] == "test"] == files_of(tmp_path / "saved", "test", 4)
     for row in rows:
         if row["part"]:
             level = {"train": data.train_images, "test": data.test_images}[row["part"]][int(row["row"])].max()

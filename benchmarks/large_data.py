@@ -1,8 +1,8 @@
 """What many images cost: `python -m benchmarks.large_data FOLDER [--images 200000]`.
 
 Makes a manifest of small images of ten classes, reads them as `fetch` does, stores them, and trains on nothing: passes
-batches with crop and flip, from memory and from the file. Prints seconds, images per second, and the memory that the
-process takes at most: its own, and pages of files, which the system takes back when it needs them.
+batches with crop and flip, from the file and from memory. Prints seconds of CPU time, images per second of it, and the
+memory that the process takes at most: its own, and pages of files, which the system takes back when it needs them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Peak:
         self.most = {"RssAnon": 0, "RssFile": 0}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch)
-        self._started = time.perf_counter()
+        self._started = time.process_time()
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.seconds = time.perf_counter() - self._started
+        self.seconds = time.process_time() - self._started
         self._ended.set()
         self._thread.join()
 
@@ -50,7 +50,7 @@ class Peak:
     def told(self, what: str, images: int) -> str:
         own, pages = self.most.values()
         return (
-            f"{what}: {self.seconds:.0f} s, {images / self.seconds:,.0f} images per second; "
+            f"{what}: {self.seconds:.0f} s of CPU time, {images / self.seconds:,.0f} images per second of it; "
             f"at most {own} MiB of its own and {pages} MiB of files"
         )
 
@@ -84,6 +84,9 @@ def run() -> None:
     args = parser.parse_args()
     if not (args.folder / "list.csv").exists():
         make_files(args.folder, args.images)
+    with Peak() as peak:
+        time.sleep(1)
+    print(peak.told("with nothing loaded", 0), flush=True)
     settings = manifest.Settings(
         name="large",
         root=str(args.folder),

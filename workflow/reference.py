@@ -137,9 +137,12 @@ class _Reference:
                 continue
             value = values.get(name, "") if isinstance(values, dict) else ""
             if self._as_section(field) is not None:
-                null = " or null" if any(branch.get("type") == "null" for branch in self._branches(field)) else ""
+                plain = [branch for branch in self._branches(field) if self._as_section(branch) is None]
+                kinds = " or ".join(["section", *map(self._types, plain)])
+                bounds = [self._allowed(branch) for branch in plain if branch.get("type") != "null"]
+                allowed = " or ".join([*bounds, f"see {key}.{name}"])
                 shown = "`null`" if value is None else ""
-                rows.append((f"`{name}`", f"section{null}", f"see {key}.{name}", shown, field.get("description", "")))
+                rows.append((f"`{name}`", kinds, allowed, shown, field.get("description", "")))
             else:
                 meaning = field.get("description", "")
                 rows.append((f"`{name}`", self._types(field), self._allowed(field), _code(value), meaning))

@@ -141,8 +141,10 @@ def load_tested(folder: Path, rows: NDArray[np.int64] | None) -> tuple[Part, lis
     every image once, those at `rows` of the training images. Raises UserError naming the damaged file.
     """
     if rows is None:
-        return load_test(folder), files_of(folder, "test")
-    part, files = load_train(folder), files_of(folder, "train")
+        part = load_test(folder)
+        return part, files_of(folder, "test", len(part.labels))
+    part = load_train(folder)
+    files = files_of(folder, "train", len(part.labels))
     if rows.max() >= len(part.labels):
         raise UserError(f"{folder}: image {rows.max()} is tested; allowed: 0 to {len(part.labels) - 1}")
     return part.only(rows), [files[row] for row in rows.tolist()] if files else []

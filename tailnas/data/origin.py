@@ -58,13 +58,21 @@ def write_table(path: Path, origin: Origin, parts: Sequence[tuple[str, list[int]
         writer.writerows([name, "", "", label, "", problem] for name, label, problem in origin.skipped)
 
 
-def files_of(folder: Path, part: str) -> list[str]:
-    """The files of the rows of `part`; empty for data that is not in files of the user's own. Raises UserError."""
+def files_of(folder: Path, part: str, images: int) -> list[str]:
+    """The files of the `images` rows of `part`; empty for data that is not in files of the user's own.
+
+    Raises UserError naming a damaged table.
+    """
     path = folder / TABLE_FILE
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file)
-        if tuple(next(reader, ())) != TABLE_COLUMNS:
-            raise UserError(f"{path}: another header; allowed: {','.join(TABLE_COLUMNS)}")
-        return [row[0] for row in reader if row[1:2] == [part]]
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = tuple(next(reader, ()))
+            files = [row[0] for row in reader if row[1:2] == [part]]
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read ({error}); allowed: the table that the fetch stage writes") from None
+    if header != TABLE_COLUMNS or len(files) != images:
+        raise UserError(f"{path}: {len(files)} files in part {part!r}; allowed: {images}, as {part}_labels.npy has")
+    return files

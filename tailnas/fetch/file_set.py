@@ -132,6 +132,7 @@ def tested_mask(files: FileSet, settings: FileSettings, kind: str) -> NDArray[np
     if not any(files.groups):
         return held_out_part(files.labels, wanted, settings.seed, kind)
     numbers = group_numbers(files.groups)
+    wanted = _with_groups_enough(wanted, numbers, files, given, settings)
     targets = np.array([np.subtract(counts, wanted), wanted])
     least = np.array([[LEAST_TRAINING] * len(wanted), np.sign(wanted)])
     generator = numpy_generator(settings.seed, "test part", kind, "groups")
@@ -156,6 +157,22 @@ def _require_enough(counts: list[int], wanted: list[int], classes: Sequence[str]
         "natural; other profiles need more images), {fraction: 0.2, least: 0}, which leaves tiny classes untested, or "
         "more images"
     )
+
+
+def _with_groups_enough(
+    wanted: list[int], numbers: NDArray[np.int64], files: FileSet, given: int | TestShare, settings: FileSettings
+) -> list[int]:
+    """`wanted`, 0 for a class whose groups suffice for training alone where that is allowed. Raises UserError."""
+    needed = LEAST_TRAINING + 1
+    groups = [len(np.unique(numbers[files.labels == c])) for c in range(len(wanted))]
+    few = [c for c, (count, tested) in enumerate(zip(groups, wanted, strict=True)) if tested and count < needed]
+    if few and (isinstance(given, int) or given.least):
+        raise UserError(
+            f"data: {settings.name}: group: {first([f'{files.classes[c]!r} has {groups[c]}' for c in few])} group(s); "
+            f"allowed: {needed} in each class, one for the test part and one for each half of a search, or "
+            "test_per_class with least 0"
+        )
+    return [0 if c in few else tested for c, tested in enumerate(wanted)]
 
 
 def _checked(tested: NDArray[np.bool_], files: FileSet, settings: FileSettings) -> NDArray[np.bool_]:

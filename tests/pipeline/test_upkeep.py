@@ -17,7 +17,15 @@ from tailnas.foundation.stage import Stage
 from .project import Project
 
 WRITTEN = {
-    "fetch": ["meta.json", "digests.npy", "train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy"],
+    "fetch": [
+        "meta.json",
+        "digests.npy",
+        "groups.npy",
+        "train_images.npy",
+        "train_labels.npy",
+        "test_images.npy",
+        "test_labels.npy",
+    ],
     "split": ["split.csv", "counts.csv"],
     "pretrain": ["supernet.safetensors", "history.csv"],
     "search": ["found/alphas.npz", "history.csv"],

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tarfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 
-from tailnas.data.dataset import FILES, Dataset, load_meta, load_test, load_train
+from tailnas.data.dataset import FILES, Dataset, load_meta, load_test, load_tested, load_train
 from tailnas.data.dataset import save as save_dataset
+from tailnas.data.origin import Origin, read_groups
 from tailnas.foundation.errors import UserError
 from tailnas.genotype.genotype import DARTS_V2
 from tailnas.sources import cifar10, folder
@@ -161,7 +163,8 @@ def test_any_model_file(tmp_path, examples):
 @pytest.mark.parametrize("examples", [40, pytest.param(500, marks=[slow, pytest.mark.timeout(3600)])])
 def test_any_stored_data_set(tmp_path, examples):
     images, labels = np.zeros((6, 1, 16, 16), np.uint8), np.array([0, 1, 2] * 2)
-    save_dataset(Dataset(images, labels, images, labels, ("a", "b", "c"), "x", "x"), tmp_path)
+    origin = Origin([f"{row}.png" for row in range(12)], [""] * 12)
+    save_dataset(Dataset(images, labels, images, labels, ("a", "b", "c"), "x", "x", origin), tmp_path)
     whole = {name: (tmp_path / name).read_bytes() for name in FILES}
 
     @bounded(examples)
@@ -171,7 +174,8 @@ def test_any_stored_data_set(tmp_path, examples):
         damaged = bytearray(whole[name])
         damaged[data.draw(st.integers(0, min(len(damaged), 200) - 1))] ^= data.draw(st.integers(1, 255))
         (tmp_path / name).write_bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
-        for load in (load_meta, load_train, load_test):
+        tested = [partial(load_tested, rows=rows) for rows in (None, np.arange(6))]
+        for load in (load_meta, load_train, load_test, *tested, partial(read_groups, images=6)):
             try:
                 load(tmp_path)
             except UserError as error:

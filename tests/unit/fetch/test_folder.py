@@ -126,7 +126,9 @@ def test_groups_lie_in_one_part(tmp_path) -> None:
     tracks = np.array([name.split("/")[1].split("-")[0] for name in whole.origin.files])
     assert set(tracks[:training]) & set(tracks[training:]), "without groups, frames of a track lie on both sides"
     told(settings(tmp_path, group=r"a/track(\d+)"), "group: ", "is not found in 180 of 360 names")
-    told(settings(tmp_path, group="track"), "group: no test image; allowed: 2 images of each class for training")
+    told(settings(tmp_path, group="track"), "group: 'a' has 1, 'b' has 1 group(s); allowed: 3 in each class")
+    lacking = settings(tmp_path, test_per_class={"fraction": 0.3, "least": 0}, group="track")
+    told(lacking, "group: no test image; allowed: 2 images of each class for training")
 
 
 def test_unreadable_files_are_skipped_where_asked_and_recorded(tmp_path, capsys) -> None:
@@ -142,7 +144,7 @@ def test_unreadable_files_are_skipped_where_asked_and_recorded(tmp_path, capsys)
     save(data, tmp_path / "saved")
     rows = list(csv.DictReader((tmp_path / "saved/files.csv").open()))
     assert [row["file"] for row in rows if row["problem"]] == [name for name, *_ in data.origin.skipped]
-    assert [row["file"] for row in rows if row["part"] == "test"] == files_of(tmp_path / "saved", "test")
+    assert [row["file"] for row in rows if row["part"] == "test"] == files_of(tmp_path / "saved", "test", 4)
     for row in rows:
         if row["part"]:
             level = {"train": data.train_images, "test": data.test_images}[row["part"]][int(row["row"])].max()

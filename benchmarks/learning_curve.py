@@ -88,10 +88,10 @@ def fit_curve(
     points = np.bincount(own, minlength=classes)
     if points.min() == 0 or len(own) <= classes + 2:
         raise ValueError(f"{len(own)} points for {classes} classes")
-    centres = np.bincount(own, np.log(np.asarray(images, float)), minlength=classes) / points
+    centres: NDArray[np.float64] = np.bincount(own, np.log(np.asarray(images, float)), minlength=classes) / points
     design, penalty = _design(centres, own, images, others), _penalty(classes)
     wrong, total = np.asarray(tested, float) - np.asarray(hits, float), np.asarray(tested, float)
-    coefficients = np.zeros(design.shape[1])
+    coefficients: NDArray[np.float64] = np.zeros(design.shape[1])
     coefficients[:classes] = np.log((wrong.sum() + 1) / (total.sum() + 2))
     for _ in range(ROUNDS):
         error = error_of(design @ coefficients)
@@ -109,7 +109,7 @@ def fit_curve(
     dispersion = max(1.0, float(((wrong - total * error) ** 2 / variance).sum()) / freedom)
     if dispersion > 1:
         covariance = np.linalg.inv(fisher / dispersion + penalty)
-    return Curve(coefficients, covariance, freedom, centres)
+    return Curve(coefficients, np.asarray(covariance, np.float64), freedom, centres)
 
 
 def _design(

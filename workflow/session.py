@@ -119,18 +119,18 @@ class Session:
         self.pipeline.close()
 
 
-def opened(*, run: bool) -> Session:
+def opened(*, run: bool, warm: bool = True) -> Session:
     """DVC loaded and params.yaml checked, if it or the code changed since DVC recorded that it was valid.
 
-    run: also have DVC record the check, and start a worker where there is something to run. A mistake in the parameters
-    ends the process with one line and status 1.
+    run: also have DVC record the check. warm: then start a worker where there is something to run. A mistake in the
+    parameters ends the process with one line and status 1.
     """
     try:
         runtime = read_yaml(PARAMS)["runtime"]
         session = Session(Pipeline(), [], runtime)
         if run:
             session.jobs = session.pipeline.jobs(without={VALIDATE})
-            if not all(job.done for job in session.jobs):
+            if warm and not all(job.done for job in session.jobs):
                 session.start_worker()
             if _validate(session):
                 session.jobs = session.pipeline.jobs(without={VALIDATE})
@@ -161,7 +161,7 @@ def _validate(session: Session) -> bool:
 
 def for_snakemake(*, run: bool, remote: bool) -> tuple[list[Job], Facts, Session]:
     """What the main process plans. run: whether it may also run it. remote: whether jobs are for other machines."""
-    session = opened(run=run)
+    session = opened(run=run, warm=not remote)
     if session.device.startswith("cuda:"):
         stop(
             f"{PARAMS}: runtime.device: {session.device}; allowed: auto, cuda, cpu under Snakemake, which gives each "
@@ -177,10 +177,11 @@ def for_snakemake(*, run: bool, remote: bool) -> tuple[list[Job], Facts, Session
 def serve(session: Session, *, remote: bool, forced: Collection[str], all_forced: bool) -> None:
     """Answer the clients of jobs until this process ends. forced: rules and files to compute in any case."""
     names = {job.name for job in session.jobs if all_forced or is_forced(job, forced)}
-    session.start_worker()
-    assert session.worker
+    if not remote:
+        session.start_worker()
+    worker = session.worker.address if session.worker else None
     jobs = {job.name: job for job in session.jobs}
-    keeper = Keeper(session.pipeline, jobs, worker=session.worker.address, modules=SCRIPTS, remote=remote, forced=names)
+    keeper = Keeper(session.pipeline, jobs, worker=worker, modules=SCRIPTS, remote=remote, forced=names)
     atexit.register(keeper.close)
 
 

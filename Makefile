@@ -6,13 +6,16 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 EVERY_METHOD := $(patsubst %,tests/pipeline/test_%.py,methods staleness upkeep declarations)
 
-.PHONY: help preset repro study test test-study test-every-method test-slow test-slurm test-faults lint install bench verify prune lock docs
+.PHONY: help preset check repro study test test-study test-every-method test-slow test-slurm test-faults lint install bench verify prune lock docs
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 preset: install  ## write params.yaml from presets/NAME.yaml: make preset NAME=smoke
 	@python -m workflow.preset "$(NAME)"
+
+check: install  ## say what is wrong with params.yaml, and compute nothing
+	@python -m stages.validate --check && echo "params.yaml is valid"
 
 repro: install  ## compute the study of params.yaml, one stage after the other, and show its results
 	@python -m workflow.study --cores 1 --verbose

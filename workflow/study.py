@@ -45,7 +45,8 @@ def earlier_seconds() -> dict[str, float]:
     seconds: defaultdict[str, list[float]] = defaultdict(list)
     for file in Path("logs").glob("*/*/run.json"):
         try:
-            seconds[file.parts[1]].append(float(json.loads(file.read_text())["seconds"]))
+            taken = float(json.loads(file.read_text())["seconds"])  # a kill may leave the file empty
+            seconds[file.parts[1]].append(taken)
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return {name: statistics.fmean(values) for name, values in seconds.items()}

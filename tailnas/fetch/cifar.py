@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tailnas.data.dataset import Dataset
+from tailnas.fetch.class_folders import elsewhere
 from tailnas.fetch.download import Checksum, fetched
 from tailnas.fetch.pickled_values import Refused, pickled_dict, text
 from tailnas.fetch.resize import resized
@@ -83,7 +84,8 @@ def published_counts(settings: Archive, num_classes: int, per_class: int) -> lis
     Raises UserError for a `root` that is not there.
     """
     if settings.root is not None and settings.url is None and not settings.own_folders()["root"].exists():
-        raise UserError(_key(settings, f"root: {settings.root}: no such folder; allowed: {_ROOT}"))
+        why = elsewhere(settings.own_folders()["root"])
+        raise UserError(_key(settings, f"root: {settings.root}: no such folder{why}; allowed: {_ROOT}"))
     return [per_class] * num_classes if settings.sha256 is None else None
 
 

@@ -24,7 +24,7 @@ def class_files(root: Path, key: str) -> dict[str, list[Path]]:
     """
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "no such folder"
-        raise UserError(f"{key}: {root}: {found}; allowed: a folder with one directory per class")
+        raise UserError(f"{key}: {root}: {found}{elsewhere(root)}; allowed: a folder with one directory per class")
     classes = {folder.name: sorted(files_below(folder, key), key=os.fspath) for folder in subfolders(root, key)}
     if len(classes) < 2:
         raise UserError(f"{key}: {root}: {len(classes)} directories; allowed: one per class, at least 2")
@@ -41,6 +41,13 @@ def class_files(root: Path, key: str) -> dict[str, list[Path]]:
     if empty:
         raise UserError(f"{key}: {root}: no files in {listed(empty)}; allowed: at least one image in each class")
     return classes
+
+
+def elsewhere(path: Path) -> str:
+    """Why a path may not be there: `dvc exp run --temp` and `dvc queue` compute in a copy of what Git tracks."""
+    if path.is_absolute() or ".dvc/tmp/exps" not in Path.cwd().as_posix():
+        return ""
+    return " in the copy in which `dvc exp run --temp` computes: name it from the root of the file system"
 
 
 def _require_classes(root: Path, classes: dict[str, list[Path]], key: str) -> None:

@@ -29,8 +29,10 @@ def one_line(error: BaseException) -> str | None:
         return f"{where}: {why}; allowed: a readable file, a writable folder with space"
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
         return "runtime.device: out of GPU memory; allowed: a smaller batch_size, channels or cells"
-    no_memory = ("can't allocate memory", "not enough memory", "can't start new thread", "Cannot allocate memory")
-    no_memory += ("failed to map segment", "static TLS block")  # while a library loads
+    no_memory = (
+        *("can't allocate memory", "not enough memory", "can't start new thread", "Cannot allocate memory"),
+        *("failed to map segment", "static TLS block"),  # while a library is loaded
+    )
     told = isinstance(error, RuntimeError | ImportError) and any(text in str(error) for text in no_memory)
     if isinstance(error, MemoryError) or told:
         return "memory: not enough; allowed: a smaller data.image_size, batch_size, channels or cells, or more memory"

@@ -35,6 +35,7 @@ from tailnas.foundation.machine import hardware, peak_memory
 from tailnas.foundation.pipeline import declarations
 from tailnas.foundation.recorded import require_recorded
 from tailnas.foundation.settings import Runtime, first_mistake
+from tailnas.foundation.whole_file import write_whole
 from tailnas.foundation.yaml_file import read_yaml
 
 Settings = TypeVar("Settings")
@@ -267,7 +268,6 @@ class Stage:
         self._lock.flush()
         for file in self.checkpoint.parent.glob(f"{self.checkpoint.stem}*{self.checkpoint.suffix}"):
             file.unlink(missing_ok=True)
-        self.logs.mkdir(parents=True, exist_ok=True)
         facts = {
             "seconds": round(time.monotonic() - self._started, 2),
             **peak_memory(),
@@ -278,7 +278,7 @@ class Stage:
             "machine": platform.machine(),
             "versions": {package: version(package) for package in ("torch", "numpy")},
         }
-        (self.logs / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
+        write_whole(self.logs / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def _files(path: Path) -> list[Path]:

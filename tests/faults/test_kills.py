@@ -143,10 +143,17 @@ def victims(name: str, command: subprocess.Popen[bytes], stage: str) -> list[psu
     except psutil.NoSuchProcess:
         return []
     if name == "group":
-        return [process for process in [engine, *below] if os.getpgid(process.pid) == command.pid]
+        return [process for process in [engine, *below] if group_of(process) == command.pid]
     if name == "everything":
         return [engine, *below]
     return (stage_processes(command.pid, stage) if name == "stage" else []) or [engine]
+
+
+def group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def stage_processes(ancestor: int, stage: str) -> list[psutil.Process]:

@@ -446,6 +446,13 @@ def test_names_that_are_no_text(tmp_path) -> None:
     told(settings(tmp_path), r"class name '\udcff\udcfe'; allowed: printable UTF-8")
 
 
+def test_a_relative_folder_in_the_copy_of_an_experiment(tmp_path, monkeypatch) -> None:
+    (copy := tmp_path / ".dvc/tmp/exps/standalone/tmpabc").mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    told(settings(Path("birds")), "birds: no such folder in the copy in which `dvc exp run --temp` computes: name it ")
+    assert "exp run" not in told(settings(tmp_path / "birds"), "no such folder")
+
+
 def test_half_a_layout(tmp_path) -> None:
     fill(tmp_path / "train", {"a": 4, "b": 4})
     told(settings(tmp_path), "train/ holds class directories; allowed: train/ with test/ or val/, or none of them")

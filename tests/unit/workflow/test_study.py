@@ -13,7 +13,7 @@ import pytest
 from bridge.plan import Job
 from bridge.schedule import Progress
 from tests.unit.dvc_project import Project
-from workflow.study import Line, estimate, plan_text, spoken, summary
+from workflow.study import Line, earlier_seconds, estimate, plan_text, spoken, summary
 
 DVC_YAML = """
 stages:
@@ -125,3 +125,12 @@ def test_a_summary_of_many_failures_is_short():
     lines = summary(progress, 5).splitlines()
     assert len(lines) == 12 and lines[10] == "and 4 more, in logs/study"
     assert lines[11] == "1 computed, 1 restored from the cache, 14 failed, in 5 s"
+
+
+@pytest.mark.parametrize("cut", ["", "{", "[]", "{}", '{"seconds": null}', "\0"])
+def test_a_note_that_a_kill_has_cut_counts_as_none(tmp_path, monkeypatch, cut):
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"split/a": cut, "search/a": cut, "search/b": json.dumps({"seconds": 3})}.items():
+        (tmp_path / "logs" / name).mkdir(parents=True)
+        (tmp_path / "logs" / name / "run.json").write_text(text)
+    assert earlier_seconds() == {"search": 3.0}

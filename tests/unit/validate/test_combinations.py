@@ -338,3 +338,12 @@ def test_data_that_cannot_be_split_as_asked(load, changes, said, tmp_path, monke
 )
 def test_data_that_can_be_split_as_asked(load, changes):
     require_feasible(load(changes))
+
+
+def test_a_package_that_exports_need_is_asked_for_before_anything_runs(load, monkeypatch):
+    monkeypatch.setattr("tailnas.export.settings.ONNX_PACKAGES", ("onnx_that_nobody_has",))
+    require_feasible(load({"export.formats": ["torch_export"]}))
+    with pytest.raises(
+        UserError, match=r"^params\.yaml: export\.formats: 'onnx' needs onnx_that_nobody_has, .*; allowed: "
+    ):
+        require_feasible(load({"export.formats": ["onnx"]}))

@@ -2,8 +2,8 @@
 
 Runs, splits, pretrained super-networks and exports that params.yaml does not list, data sets that are neither source
 nor target, time stamps of stages that are no more, and checkpoints of work that is finished or would now be other work.
-What the present study has is never touched, an interrupted stage's checkpoint included; nor is a file whose name no stage
-gave. DVC's cache keeps everything (`dvc gc --workspace` empties that).
+What the present study has is never touched, an interrupted stage's checkpoint included; nor is a file whose name no
+stage gave. DVC's cache keeps everything (`dvc gc --workspace` empties that).
 """
 
 from __future__ import annotations

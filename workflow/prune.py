@@ -1,9 +1,9 @@
 """Remove what the present study no longer asks for: `make prune`.
 
-Runs, splits and pretrained super-networks that params.yaml does not list, data sets that are neither source nor target,
-time stamps of stages that are no more, and checkpoints of work that is finished or would now be other work. What
-the present study has is never touched, an interrupted stage's checkpoint included; nor is a file whose name no stage
-gave. DVC's cache keeps everything (`dvc gc --workspace` empties that).
+Runs, splits, pretrained super-networks and exports that params.yaml does not list, data sets that are neither source
+nor target, time stamps of stages that are no more, and checkpoints of work that is finished or would now be other work.
+What the present study has is never touched, an interrupted stage's checkpoint included; nor is a file whose name no
+stage gave. DVC's cache keeps everything (`dvc gc --workspace` empties that).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ NAMES = {
     "data/splits": r"if([0-9.e+]+|natural)-seed[0-9]+",
     "results/pretrain": r"seed[0-9]+",
     "results/runs": r"[a-z0-9_]+-(if)?([0-9.e+]+|natural)-(seed)?[0-9]+(-[0-9]+)?",
+    "results/exports": r"(onnx|torch_export)-[a-z0-9_]+-([0-9.e+]+|natural)-[0-9]+-[0-9]+",
 }
 """Folders whose entries each belong to one split, seed or run, and the names that stages give there."""
 

@@ -447,3 +447,12 @@ def test_a_group_is_a_regular_expression(complaints):
     target = folder("b", "images") | {"group": "(x"}
     (line,) = complaints({"data.target": target, "data.watch": {"target": "images"}})
     assert line.startswith('data.target.group: "(x"; allowed: a regular expression (')
+
+
+def test_a_package_that_exports_need_is_asked_for_before_anything_runs(load, monkeypatch):
+    monkeypatch.setattr("tailnas.export.settings.ONNX_PACKAGES", ("onnx_that_nobody_has",))
+    require_feasible(load({"export.formats": ["torch_export"]}))
+    with pytest.raises(
+        UserError, match=r"^params\.yaml: export\.formats: 'onnx' needs onnx_that_nobody_has, .*; allowed: "
+    ):
+        require_feasible(load({"export.formats": ["onnx"]}))

@@ -70,6 +70,10 @@ WRONG_VALUES = [
     ("study.methods", "darts", f"a list of 1 or more different entries, each {METHODS}"),
     ("study.methods", ["darts", "darts"], "a list without duplicates"),
     ("study.imbalance_factors", [30, 30.0], "a list without duplicates"),
+    ("export.formats", ["torch_export", "torch_export"], "a list without duplicates"),
+    ("export.input", "float64", "uint8, float32"),
+    ("calibrate.networks", 3, "0, 1, 2"),
+    ("calibrate.miss", 0.0, "a finite number above 0, below 1"),
     # sections that are chosen
     ("adapt.training.epochs", 0, "an integer at least 1"),
     ("adapt.beta", 1, SHARE),

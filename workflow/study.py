@@ -18,7 +18,7 @@ import statistics
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -73,26 +73,30 @@ def spoken(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def plan_text(jobs: list[Job], cores: int) -> str:
-    """How much there is to compute, and an estimate."""
+def plan_text(jobs: list[Job], cores: int, *, timed: bool = False) -> str:
+    """How much there is to compute, and an estimate. timed: from a few timed steps where nothing was computed yet."""
     todo = [job for job in jobs if not job.done]
     if not todo:
         return f"{len(jobs)} stages, all up to date"
     counts = Counter(kind(job.name) for job in todo)
     what = ", ".join(f"{count} {name}" for name, count in counts.items())
-    left = estimate(todo, known_seconds(counts, earlier_seconds()), cores)
+    left = estimate(todo, _known(counts, timed), cores)
     told = "time unknown" if left is None else f"about {spoken(left)} on this machine"
     return f"{len(todo)} of {len(jobs)} stages to compute: {what}; {told}, {cores} at once"
+
+
+def _known(kinds: Collection[str], timed: bool) -> dict[str, float]:
+    return known_seconds(kinds, earlier_seconds()) if timed else earlier_seconds()
 
 
 class Line:
     """One line of progress: written over on a terminal, and anew when a tenth more is done elsewhere."""
 
-    def __init__(self, todo: list[Job], cores: int) -> None:
+    def __init__(self, todo: list[Job], cores: int, *, timed: bool = False) -> None:
         self.todo = {job.name: job for job in todo}
         self.cores = cores
         self.terminal = sys.stderr.isatty()
-        self.known = known_seconds({kind(name) for name in self.todo}, earlier_seconds())
+        self.known = _known({kind(name) for name in self.todo}, timed)
         self.told = -1
         self.shown = 0.0
 
@@ -144,7 +148,7 @@ class Cards:
             self.free.append(environment[VISIBLE])
 
 
-def compute(session: Session, cores: int, *, verbose: bool) -> Progress:
+def compute(session: Session, cores: int, *, verbose: bool, timed: bool = False) -> Progress:
     """Run what is not done. verbose: streams go to this process's own, and not to logs/study."""
     todo = [job for job in session.jobs if not job.done]
     divided = Cards(session)
@@ -159,7 +163,7 @@ def compute(session: Session, cores: int, *, verbose: bool) -> Progress:
         LOGS.mkdir(parents=True, exist_ok=True)
         return (LOGS / f"{job.name}.log").open("wb")
 
-    line = Line(todo, max(1, cores // session.threads))
+    line = Line(todo, max(1, cores // session.threads), timed=timed)
     try:
         return Schedule(
             session.pipeline,
@@ -214,12 +218,13 @@ def main() -> int:
     args = arguments()
     lock = exclusive()
     session = opened(run=not args.plan)
+    timed = args.plan or (sys.stderr.isatty() and not args.verbose)
     try:
-        print(plan_text(session.jobs, max(1, args.cores // session.threads)), flush=True)
+        print(plan_text(session.jobs, max(1, args.cores // session.threads), timed=timed), flush=True)
         if args.plan or all(job.done for job in session.jobs):
             return 0
         began = time.monotonic()
-        progress = compute(session, args.cores, verbose=args.verbose)
+        progress = compute(session, args.cores, verbose=args.verbose, timed=timed)
         print(summary(progress, time.monotonic() - began), flush=True)
         return 1 if progress.failed else 0
     except PipelineError as error:

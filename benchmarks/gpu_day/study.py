@@ -72,7 +72,12 @@ def document(day: Day) -> dict[str, Any]:
     study = {"methods": list(METHODS), "imbalance_factors": [NATURAL], "seeds": list(SEEDS), "retrain_seeds": [0]}
     params["study"] = study
     params["runtime"] = {"device": day.device, "threads": 1, "progress": "lines", "cuda_graph": True}
-    params["split"] = {"profile": NATURAL, "class_order": "given", "n_max": None}  # the photographs are long-tailed
+    params["split"] = {
+        "profile": NATURAL,
+        "class_order": "given",
+        "n_max": None,
+        "folds": None,
+    }  # the photographs are long-tailed
     if day.source is None:
         params["search"]["bilevel"]["initialisation"] = "scratch"
         study["methods"] = [name for name in METHODS if name != "imb_nas"]

@@ -1,6 +1,7 @@
 """YAML read safely, by the reader that DVC has: what a stage reads is what DVC resolved.
 
-Its parser in Python, since the one in C kills the process where lists are nested 100,000 deep.
+Its parser in Python goes first, since the one in C, which DVC takes, kills the process where lists are nested 100,000
+deep. The one in C goes second, since it refuses a few documents that the other one accepts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # of anchors that are used twice
-            document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            document = YAML(typ="safe", pure=True).load(text)
+            YAML(typ="safe").load(text)
         _require_plain(document, "", frozenset(), set())
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -99,7 +99,8 @@ def _describe(node: Node, schema: Node) -> str:
         keys = ", ".join(node["properties"])
         return f"a section with the keys {keys}" if keys else "an empty section"
     if kind == "array":
-        size = node["minItems"] if node.get("maxItems") == node["minItems"] else f"{node['minItems']} or more"
+        least = node.get("minItems", 0)
+        size = least if node.get("maxItems") == least else f"{least} or more"
         unique = " different" if node.get("uniqueItems") else ""
         return f"a list of {size}{unique} entries, each {_describe(resolve(node['items'], schema), schema)}"
     if kind == "null":

@@ -48,7 +48,14 @@ slow = pytest.mark.slow
 
 
 def bounded(examples: int) -> settings:
-    return settings(max_examples=examples, deadline=30_000, suppress_health_check=list(HealthCheck), database=None)
+    """Few examples are the same every day; many are drawn anew."""
+    return settings(
+        max_examples=examples,
+        deadline=30_000,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        derandomize=examples < 100,
+    )
 
 
 def one_line(error: UserError) -> None:

@@ -124,7 +124,13 @@ def test_any_document_is_accepted_or_refused_by_its_keys(tmp_path, monkeypatch, 
     monkeypatch.chdir(project)
     monkeypatch.setenv("HOME", str(project / "mine"))
 
-    @settings(max_examples=examples, deadline=20_000, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        derandomize=examples < 100,  # the same every day
+    )
     @given(documents())
     def check(text):
         Path("params.yaml").write_text(text, encoding="utf-8")

@@ -76,6 +76,7 @@ def test_the_card_says_what_is_known():
         image_size=16,
         channels=3,
         train_counts=own.class_counts,
+        test_counts=(10, 4, 1, 0, 0),
         repeated=Repeated(images=0, across_parts=0, across_classes=0),
     )
     card = model_card("onnx-darts-30-0-0", own, meta, labels, probabilities, "model.onnx", "uint8", 3e-7)

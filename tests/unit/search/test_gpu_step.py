@@ -93,6 +93,7 @@ def test_steps_stay_on_the_gpu_and_an_epoch_waits_once_at_its_end(make_task, mon
         "record.py",  # alphas
         "device_images.py",  # mean and deviation of the images, which go to the GPU before the first batch
         "accuracy.py",
+        "run.py",  # whether predictions are finite
         "loop.py",  # whether weights are finite
     } | ({"two_branch.py"} if build is two else set())
     assert waits["device_images.py"] == 2

@@ -154,6 +154,17 @@ def test_what_every_import_runs_computes_nothing():
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGES if name != "validate"])
+def test_every_stage_says_what_it_needs(stage):
+    """Memory in MB and minutes; what is retrained, adapted and measured of one run is one job of a cluster."""
+    document = STAGES[stage]
+    meta = document.get("do", document)["meta"]
+    assert {"mem_mb", "runtime"} <= meta.keys()
+    assert (meta.get("group") == "run_${key}") == (
+        document.get("outs", [""])[0].startswith("results/runs/${key}/") and stage not in ("search", "derive")
+    )
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name != "validate"])
 def test_commands_name_the_inputs_and_the_output(stage):
     document = STAGES[stage]
     words = document["cmd"].split()

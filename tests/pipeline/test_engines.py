@@ -101,6 +101,7 @@ EDITS = {
     ),
     "calibrate.miss": (0.2, cells("calibrate"), cells("calibrate", "evaluate") | {"report"}),
     "evaluate.calibration_bins": (10, cells("evaluate"), cells("evaluate") | {"report"}),
+    "export.input": ("float32", set(), set()),
     "runtime.progress": ("none", set(), set()),
     "runtime.threads": (2, set(), set()),
 }

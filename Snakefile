@@ -16,10 +16,10 @@ if workflow.is_main_process:
     JOBS, FACTS, session = for_snakemake(run=not ASKED.dry, remote=ASKED.remote)
     if FACTS.gpus and "gpu" not in workflow.global_resources:
         workflow.global_resources["gpu"] = FACTS.gpus
-    RULES = JOBS
+    RULES, GROUPED = JOBS, ASKED.remote
 else:  # a cluster's job: it plans nothing, and Snakemake's command line names the rules that it may run
     JOBS, FACTS = planned()
-    RULES = [job for job in JOBS if job.rule in sys.argv]
+    RULES, GROUPED = [job for job in JOBS if job.rule in sys.argv], True
 
 OUTPUTS = {job.name: list(job.outputs) for job in JOBS}
 
@@ -62,7 +62,7 @@ for job in RULES:
             f"logs/snakemake/{job.name}.log",
         threads: FACTS.threads
         group:
-            job.meta.get("group")
+            job.meta.get("group") if GROUPED else None
         resources:
             **needs(job),
         shell:

@@ -30,6 +30,7 @@ class Project:
             (self.root / name).write_text(text)
         self.run("git", "init", "-q")
         self.run("dvc", "init", "-q")
+        (self.root / ".dvcignore").write_text("__pycache__\n")
         return self
 
     def run(self, *command: str, status: int = 0) -> str:

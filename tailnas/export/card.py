@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
 from tailnas.data.dataset import Meta
+from tailnas.evaluate.intervals import wilson
 from tailnas.evaluate.metrics import GROUPS, shot_groups
 from tailnas.export.exported import INPUT, OUTPUT
 from tailnas.foundation.errors import plain
@@ -17,12 +17,6 @@ from tailnas.space.network import Network
 
 WIDE = 0.2
 """Half-width of a recall's interval from which on the card says that little is known."""
-
-
-def interval(right: int, images: int) -> tuple[float, float]:
-    """Wilson's 95 % interval (1927) of the share `right` of `images`, at least one."""
-    low, high = stats.binomtest(right, images).proportion_ci(0.95, method="wilson")
-    return float(low), float(high)
 
 
 def model_card(
@@ -120,7 +114,7 @@ def _lines(
 
 
 def _share(right: int, images: int) -> str:
-    low, high = interval(right, images)
+    low, high = wilson(right, images)
     return f"{right / images:.3f} [{low:.3f}, {high:.3f}]"
 
 
@@ -133,7 +127,7 @@ def _unsure(classes: Sequence[str], labels: NDArray[np.int64], right: NDArray[np
     found = []
     for c, name in enumerate(classes):
         own = labels == c
-        low, high = interval(int(right[own].sum()), int(own.sum())) if own.any() else (0.0, 1.0)
+        low, high = wilson(right[own].sum(), own.sum())
         if high - low > 2 * WIDE:
             found.append(name)
     return found

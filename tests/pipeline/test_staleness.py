@@ -80,10 +80,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     **{f"search@{method}": ("search", method, {}) for method in METHODS},
     **{f"retrain/{name}": ("retrain", "random", {"retrain.loss": {"name": name, **LOSSES[name]}}) for name in LOSSES},
     **{f"adapt/{name}": ("adapt", "random", {"adapt": {"method": name, **HEADS[name]}}) for name in HEADS},
-    **{
-        stage: (stage, "bbn_hls", {})
-        for stage in ("fetch", "split", "pretrain", "derive", "calibrate", "evaluate", "report")
-    },
+    "calibrate": ("calibrate", "bbn_hls", {"calibrate.networks": 1}),
+    **{stage: (stage, "bbn_hls", {}) for stage in ("fetch", "split", "pretrain", "derive", "evaluate", "report")},
 }
 NOT_READ = {
     # `search` lists one set of parameters for all methods; those that read nothing of it take a second to run again.

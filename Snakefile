@@ -6,7 +6,7 @@
 
 import sys
 
-from workflow.jobs import needs, planned, stamp
+from workflow.jobs import needs, planned, stamp, warm_up
 
 if workflow.is_main_process:
     from workflow.session import asked, exclusive, for_snakemake, serve
@@ -20,6 +20,8 @@ if workflow.is_main_process:
 else:  # a cluster's job: it plans nothing, and Snakemake's command line names the rules that it may run
     JOBS, FACTS = planned()
     RULES, GROUPED = [job for job in JOBS if job.rule in sys.argv], True
+    if str(config.get("warm")).lower() == "true":
+        warm_up(RULES, FACTS)
 
 OUTPUTS = {job.name: list(job.outputs) for job in JOBS}
 

@@ -21,6 +21,9 @@ from bridge.plan import Job
 ADDRESS = Path(".dvc/tmp/bridge.json")
 """Where the keeper listens, and the word that it wants to hear; readable by its user alone."""
 
+WORKER = "BRIDGE_WORKER"
+"""Environment variable that holds the address of a warm worker on the machine of the client, if there is one."""
+
 
 class Local:
     """A conversation with a keeper on this machine, which hears at once when a client ends."""
@@ -47,7 +50,7 @@ def main(name: str) -> int:
     told = json.loads(ADDRESS.read_text())
     keeper = Conversation(told["folder"]) if "folder" in told else Local(told["address"], told["secret"])
     try:
-        return _stage(name, keeper, told["worker"], told["modules"])
+        return _stage(name, keeper, os.environ.get(WORKER, told["worker"]), told["modules"])
     finally:
         keeper.close()
 

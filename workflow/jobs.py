@@ -5,13 +5,16 @@ What is undone is told by a time stamp that is newer than all outputs.
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.client import WORKER
 from bridge.plan import Job, read_plan
+from bridge.worker import Worker
 
 PLAN = Path(".tailnas/plan.json")
 STAMPS = Path(".tailnas/stamps")
@@ -19,6 +22,21 @@ VALIDATE = "validate"
 """This stage is no job: it depends on the whole of params.yaml, and every job depends on it."""
 NEEDS = ("gpu", "mem_mb", "runtime")
 """Words of `meta` in dvc.yaml that say what a stage needs: cards, MB of memory, minutes."""
+
+SCRIPTS = "stages."
+IMPORTED = (
+    "tailnas",  # sets what libraries look at when they are loaded
+    "torch",
+    "torch._dynamo",
+    "tensorboard",
+    "torch.utils.tensorboard",
+    "pandas",
+    "pydantic",
+    "safetensors.torch",
+    "sklearn.metrics",
+    "torchvision",
+)
+"""What a worker imports before it forks: libraries, of which no stage's code is a part."""
 
 
 @dataclass
@@ -33,6 +51,25 @@ def planned() -> tuple[list[Job], Facts]:
     """What the main process has planned; its jobs read it here."""
     jobs, facts = read_plan(PLAN)
     return jobs, Facts(**facts)
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Libraries start as many threads as the stage will use, which they decide when they are loaded."""
+    names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "GOTO", "VECLIB")
+    return {f"{name}_NUM_THREADS": str(threads) for name in names}
+
+
+def warm_worker(threads: int) -> Worker:
+    """A worker for stages of this process and of those below, which ends with it."""
+    worker = Worker(IMPORTED, thread_environment(threads))
+    atexit.register(worker.close)
+    return worker
+
+
+def warm_up(jobs: Collection[Job], facts: Facts) -> None:
+    """Start a worker in a job on another machine, where it computes several stages."""
+    if len(jobs) > 1 and WORKER not in os.environ:
+        os.environ[WORKER] = warm_worker(facts.threads).address
 
 
 def needs(job: Job) -> dict[str, int]:

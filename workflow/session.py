@@ -20,25 +20,10 @@ from bridge.worker import Worker
 from tailnas.foundation.errors import UserError, one_line
 from tailnas.foundation.yaml_file import read_yaml
 from workflow.card import cards
-from workflow.jobs import PLAN, VALIDATE, Facts, is_forced
+from workflow.jobs import PLAN, SCRIPTS, VALIDATE, Facts, is_forced, thread_environment, warm_worker
 
 PARAMS = Path("params.yaml")
 STATE = Path(".tailnas")
-
-SCRIPTS = "stages."
-IMPORTED = (
-    "tailnas",  # sets what libraries look at when they are loaded
-    "torch",
-    "torch._dynamo",
-    "tensorboard",
-    "torch.utils.tensorboard",
-    "pandas",
-    "pydantic",
-    "safetensors.torch",
-    "sklearn.metrics",
-    "torchvision",
-)
-"""What the worker imports before it forks: libraries, of which no stage's code is a part."""
 
 
 def exclusive() -> IO[str]:
@@ -105,14 +90,12 @@ class Session:
         return bool(job.meta.get("gpu")) and self.device != "cpu"
 
     def environment(self) -> dict[str, str]:
-        """Of stages: libraries start as many threads as the stage will use, which they decide when they are loaded."""
-        names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "GOTO", "VECLIB")
-        return {f"{name}_NUM_THREADS": str(self.threads) for name in names}
+        """Of stages."""
+        return thread_environment(self.threads)
 
     def start_worker(self) -> None:
         if self.worker is None:
-            self.worker = Worker(IMPORTED, self.environment())
-            atexit.register(self.worker.close)
+            self.worker = warm_worker(self.threads)
 
     def close(self) -> None:
         """Have dvc.lock hold everything."""

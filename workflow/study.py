@@ -27,8 +27,9 @@ from bridge.plan import Job
 from bridge.schedule import Progress, Schedule
 from workflow.card import VISIBLE, cards
 from workflow.cost import known_seconds
+from workflow.jobs import SCRIPTS
 from workflow.kept import kept
-from workflow.session import SCRIPTS, Session, exclusive, opened, stop
+from workflow.session import Session, exclusive, opened, stop
 
 LOGS = Path("logs/study")
 FAILURES = 10

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -97,6 +99,32 @@ def test_a_kill_leaves_no_trace(undisturbed: Undisturbed, tmp_path: Path, case: 
         assert project.leftovers() == []
         assert not list((project.root / ".tailnas" / "checkpoints").glob("*"))
         assert not own_tracebacks(said, project.root), said[-6000:]
+    finally:
+        project.end_processes()
+
+
+@pytest.mark.parametrize("moment", range(20))
+def test_make_study_goes_on_after_everything_was_killed(undisturbed: Undisturbed, tmp_path: Path, moment: int) -> None:
+    """kill -9, in the twentieth `moment` of the whole study's time, at a place drawn by a seed."""
+    project = undisturbed.project.copy(tmp_path / "project")
+    lock = yaml.safe_load((project.root / "dvc.lock").read_text())
+    for folder in ("data/raw", "data/splits", "results", "logs", ".tailnas", ".dvc/cache", ".dvc/tmp"):
+        shutil.rmtree(project.root / folder, ignore_errors=True)
+    (project.root / "dvc.lock").unlink()
+    try:
+        command = project.start(COMMANDS["study"], tmp_path / "killed.log")
+        late = undisturbed.taken * (moment + random.Random(moment).random()) / 20
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.wait(late)
+        for process in victims("everything", command, ""):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        command.wait(PATIENCE)
+        said = project.run(*COMMANDS["study"]).stdout
+        assert project.outputs() == undisturbed.outputs, said[-6000:]
+        assert yaml.safe_load((project.root / "dvc.lock").read_text()) == lock
+        assert project.leftovers() == []
+        assert project.is_clean()
     finally:
         project.end_processes()
 

@@ -84,7 +84,7 @@ def test_twelve_runs_are_computed_by_jobs_alone_with_the_bytes_of_this_machine(s
         for text in texts
         for stage in set(re.findall(r"^    ?\s*log: logs/snakemake/(.+)\.log", text, re.MULTILINE))
     )
-    assert set(ran.values()) == {1} and set(ran) == stages and len(stages) == 2 + 2 + 2 + 2 * 6 + 3 * 12 + 1
+    assert set(ran.values()) == {1} and set(ran) == stages and len(stages) == 2 + 2 + 2 + 2 * 6 + 4 * 12 + 1
     with capsys.disabled():
         print("\njob  CPUs  MB     limit       waited  ran  stages")
         for job, text in zip(jobs, texts, strict=True):
@@ -105,7 +105,7 @@ def test_a_job_that_is_ended_is_submitted_again_and_goes_on_after_its_last_epoch
     here.run("python", "-m", "workflow.study", "--cores", "2")
     log = tmp_path / "slurm.log"
     limit = ["--set-resources", "retrain_random_10_0_0:runtime=2", "adapt_random_10_0_0:runtime=0"]
-    limit += ["evaluate_random_10_0_0:runtime=0"]
+    limit += ["calibrate_random_10_0_0:runtime=0", "evaluate_random_10_0_0:runtime=0"]
     process = there.start([*COMMAND, *(limit if end == "time limit" else [])], log)
     checkpoints = there.root / ".tailnas" / "checkpoints"
     wait_until(lambda: list(checkpoints.glob("retrain-*.pt")), process, "a checkpoint of retrain", log)

@@ -17,11 +17,11 @@ preset: install  ## write params.yaml from presets/NAME.yaml: make preset NAME=s
 check: install  ## say what is wrong with params.yaml, and compute nothing
 	@python -m stages.validate --check && echo "params.yaml is valid"
 
-repro: install  ## compute the study of params.yaml, one stage after the other, and show its results
-	@python -m workflow.study --cores 1 --verbose
+repro: install  ## compute the study of params.yaml on all cores, and show its results: make repro CORES=1
+	@python -m workflow.study --verbose $(if $(CORES),--cores $(CORES))
 	@python -m tailnas.report.show results/report
 
-study: install  ## compute a study of many runs on all cores, with one line of progress: make study CORES=8
+study: install  ## the same with one line of progress, for a study of many runs: make study CORES=8
 	@python -m workflow.study $(if $(CORES),--cores $(CORES))
 
 test: install lint  ## lint, type checks and the test suite

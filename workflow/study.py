@@ -1,8 +1,9 @@
-"""Compute the study of params.yaml: `make repro`, one stage after the other, or `make study`, many at once.
+"""Compute the study of params.yaml, as many stages at once as there are cores.
 
-    python -m workflow.study                  as many stages at once as there are cores, one line of progress
-    python -m workflow.study --cores 1 --verbose    with all that the stages print, in DVC's order
-    python -m workflow.study --plan           what would be computed, and how long it took before
+    python -m workflow.study                    with one line of progress: `make study`
+    python -m workflow.study --verbose          with all that the stages print: `make repro`
+    python -m workflow.study --verbose --cores 1    one stage after the other, in DVC's order
+    python -m workflow.study --plan             what would be computed, and how long it took before
 
 It is the shortest way: one process has DVC loaded, another torch, and stages are forks of that. What it leaves behind
 is what `dvc repro` leaves. A stage that fails stops none but those that need it.
@@ -16,6 +17,7 @@ import os
 import shutil
 import statistics
 import sys
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -130,6 +132,30 @@ class Line:
             print(file=sys.stderr)
 
 
+class Lines:
+    """What stages that run at once print, line by line. A bar would be written over by the others: none is drawn."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+
+    def stream(self) -> IO[bytes]:
+        """For one stage to write to."""
+        ear, voice = os.pipe()
+        self.threads.append(threading.Thread(target=self._pass_on, args=(ear,), daemon=True))
+        self.threads[-1].start()
+        return os.fdopen(voice, "wb")
+
+    def _pass_on(self, ear: int) -> None:
+        with os.fdopen(ear, "rb") as lines:
+            for line in lines:
+                sys.stdout.write(line.decode(errors="replace"))
+                sys.stdout.flush()
+
+    def end(self) -> None:
+        for thread in self.threads:
+            thread.join(1)  # a process that a stage has left behind may still hold the other end
+
+
 class Cards:
     """One card for each job that needs one, where there are any."""
 
@@ -150,9 +176,10 @@ class Cards:
 
 
 def compute(session: Session, cores: int, *, verbose: bool, timed: bool = False) -> Progress:
-    """Run what is not done. verbose: streams go to this process's own, and not to logs/study."""
+    """Run what is not done. verbose: what stages print goes to this process's own streams, and not to logs/study."""
     todo = [job for job in session.jobs if not job.done]
-    divided = Cards(session)
+    divided, lines = Cards(session), Lines()
+    at_once = max(1, cores // session.threads)
 
     def needs(job: Job) -> dict[str, int]:
         return {"cores": session.threads} | ({"card": 1} if divided.limit and session.needs_card(job) else {})
@@ -160,11 +187,11 @@ def compute(session: Session, cores: int, *, verbose: bool, timed: bool = False)
     def output(job: Job) -> IO[bytes] | None:
         if verbose:
             print("\n".join(f"> {line}" for line in job.command), flush=True)
-            return None
+            return lines.stream() if at_once > 1 else None
         LOGS.mkdir(parents=True, exist_ok=True)
         return (LOGS / f"{job.name}.log").open("wb")
 
-    line = Line(todo, max(1, cores // session.threads), timed=timed)
+    line = Line(todo, at_once, timed=timed)
     try:
         return Schedule(
             session.pipeline,
@@ -178,6 +205,7 @@ def compute(session: Session, cores: int, *, verbose: bool, timed: bool = False)
             modules=SCRIPTS,
         ).run(todo)
     finally:
+        lines.end()
         if not verbose:
             line.end()
 

@@ -35,6 +35,7 @@ seed, path = sys.argv[1:]
 if seed == "3" and not os.path.exists("mended"):
     print("params.yaml: seed: 3; allowed: another")
     sys.exit(1)
+print("searched")
 began = time.time()
 time.sleep(0.15)
 json.dump([os.environ.get("CUDA_VISIBLE_DEVICES"), began, time.time()], open(path, "w"))
@@ -47,7 +48,7 @@ from workflow.study import compute, plan_text, summary
 session = Session(Pipeline(), [], {"device": sys.argv[1], "threads": 1})
 session.jobs = session.pipeline.jobs()
 print(plan_text(session.jobs, 16))
-progress = compute(session, 16, verbose=False)
+progress = compute(session, 16, verbose="verbose" in sys.argv)
 print(summary(progress, 1.0))
 session.close()
 """
@@ -73,8 +74,9 @@ def test_a_study_of_runs_one_of_which_fails(tmp_path, device, listed, cards):
         assert all(first[1] <= second[0] for first, second in pairwise(spans)), "two stages on one card"
 
     (project.root / "mended").touch()
-    assert "2 of 12 stages to compute" in (said := project.run(sys.executable, "-c", RUN, device))
+    assert "2 of 12 stages to compute" in (said := project.run(sys.executable, "-c", RUN, device, "verbose"))
     assert "2 computed, in 1 s" in said and project.is_clean()
+    assert "\n> python one.py 3 search-3.json\nsearched\n" in said, "what stages print is passed on"
 
 
 def jobs(count: int) -> list[Job]:

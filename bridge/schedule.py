@@ -70,6 +70,7 @@ class _Run:
 
     def __init__(self, schedule: Schedule, todo: list[Job]) -> None:
         self.schedule = schedule
+        todo = _deepest_first(todo)
         self.place = {job.name: place for place, job in enumerate(todo)}
         self.todo = todo
         self.before = {job.name: {name for name in job.after if name in self.place} for job in todo}
@@ -107,7 +108,7 @@ class _Run:
         return progress
 
     def _start_what_fits(self) -> None:
-        """Begin ready jobs, the first of the plan first, until nothing is left that fits."""
+        """Begin ready jobs, the deepest first, until nothing is left that fits."""
         too_large = []
         cores = self.schedule.limits.get("cores")
         while self.ready and (cores is None or self.used["cores"] < cores):
@@ -174,3 +175,11 @@ class _Run:
                 self.progress.skipped.append(follower)
                 self.progress.waiting -= 1
                 above += self.followers[follower]
+
+
+def _deepest_first(jobs: list[Job]) -> list[Job]:
+    """What has the longest way behind it first, else in the order given: runs are finished before others are begun."""
+    depth: dict[str, int] = {}
+    for job in jobs:  # each after those that it reads from
+        depth[job.name] = 1 + max((depth[name] for name in job.after if name in depth), default=0)
+    return sorted(jobs, key=lambda job: -depth[job.name])

@@ -14,6 +14,7 @@ import ctypes
 import gc
 import importlib
 import json
+import operator
 import os
 import runpy
 import selectors
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -117,6 +119,7 @@ def main(listener: socket.socket, modules: list[str]) -> NoReturn:
     for module in modules:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
+    _leave_exit_handlers_behind()
     gc.freeze()  # what is imported stays shared with the children
     wake, waker = os.pipe()
     os.set_blocking(waker, False)
@@ -149,6 +152,20 @@ def main(listener: socket.socket, modules: list[str]) -> NoReturn:
                 selector.unregister(key.fileobj)
                 connection = children[key.data]
                 connection.close()
+
+
+def _leave_exit_handlers_behind() -> None:
+    """What libraries want done when the worker ends is no stage's matter, and takes longer than a fork."""
+    atexit._clear()
+    for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
+        finalizer.atexit = False
+    for name, function in (
+        ("weakref", "finalize._exitfunc"),
+        ("logging", "shutdown"),
+        ("multiprocessing.util", "_exit_function"),
+    ):
+        if name in sys.modules:
+            atexit.register(operator.attrgetter(function)(sys.modules[name]))
 
 
 def _kill(child: int) -> None:

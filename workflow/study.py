@@ -2,7 +2,7 @@
 
     python -m workflow.study                    with one line of progress: `make study`
     python -m workflow.study --verbose          with all that the stages print: `make repro`
-    python -m workflow.study --verbose --cores 1    one stage after the other, in DVC's order
+    python -m workflow.study --verbose --cores 1    one stage after the other
     python -m workflow.study --plan             what would be computed, and how long it took before
 
 It is the shortest way: one process has DVC loaded, another torch, and stages are forks of that. What it leaves behind

@@ -1,8 +1,4 @@
-"""YAML read safely, by the reader that DVC has: what a stage reads is what DVC resolved.
-
-Its parser in Python goes first, since the one in C, which DVC takes, kills the process where lists are nested 100,000
-deep. The one in C goes second, since it refuses a few documents that the other one accepts.
-"""
+"""YAML read safely, by the reader that DVC has: what a stage reads is what DVC resolved."""
 
 from __future__ import annotations
 
@@ -17,6 +13,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from tailnas.foundation.errors import UserError, plain
 
 _PLAIN = (str, bool, int, float, type(None))
+_DEEP = 5000
+"""Levels to which a parser that recurses may go."""
 
 
 def read_yaml(path: Path) -> Any:
@@ -26,9 +24,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # of anchors that are used twice
-            text = path.read_text(encoding="utf-8")
-            document = YAML(typ="safe", pure=True).load(text)
-            YAML(typ="safe").load(text)
+            document = _parsed(path.read_text(encoding="utf-8"))
         _require_plain(document, "", frozenset(), set())
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -47,6 +43,18 @@ def read_yaml(path: Path) -> Any:
         reason = plain(" ".join(f"{type(error).__name__}: {error}".split()))
         raise UserError(f"{path}: cannot be read ({reason}); allowed: a YAML file as in presets/") from None
     return document
+
+
+def _parsed(text: str) -> Any:
+    """DVC takes the parser in C, which kills the process where lists are nested 100,000 deep; Python's raises."""
+    deepest = text.count("[") + text.count("{") + max(map(len, text.splitlines()), default=0)
+    if deepest > _DEEP:
+        YAML(typ="safe", pure=True).load(text)
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError:  # Python's parser says better what is wrong, though it accepts a little more
+        YAML(typ="safe", pure=True).load(text)
+        raise
 
 
 class _Unplain(Exception):

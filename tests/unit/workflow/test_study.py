@@ -48,7 +48,8 @@ from workflow.study import compute, plan_text, summary
 session = Session(Pipeline(), [], {"device": sys.argv[1], "threads": 1})
 session.jobs = session.pipeline.jobs()
 print(plan_text(session.jobs, 16))
-progress = compute(session, 16, verbose="verbose" in sys.argv)
+progress = compute(session, int(sys.argv[2]), verbose="verbose" in sys.argv)
+print(*progress.done)
 print(summary(progress, 1.0))
 session.close()
 """
@@ -61,7 +62,7 @@ session.close()
 def test_a_study_of_runs_one_of_which_fails(tmp_path, device, listed, cards):
     project = Project(tmp_path / "project").create({"dvc.yaml": DVC_YAML, "one.py": ONE})
     project.environment["CUDA_VISIBLE_DEVICES"] = listed
-    said = project.run(sys.executable, "-c", RUN, device)
+    said = project.run(sys.executable, "-c", RUN, device, "16")
     assert "12 of 12 stages to compute: 6 search, 6 test; time unknown" in said
     assert "search@3: params.yaml: seed: 3; allowed: another\n" in said
     assert "10 computed, 1 failed, 1 not begun, since they need a failed one, in 1 s" in said
@@ -74,9 +75,15 @@ def test_a_study_of_runs_one_of_which_fails(tmp_path, device, listed, cards):
         assert all(first[1] <= second[0] for first, second in pairwise(spans)), "two stages on one card"
 
     (project.root / "mended").touch()
-    assert "2 of 12 stages to compute" in (said := project.run(sys.executable, "-c", RUN, device, "verbose"))
+    assert "2 of 12 stages to compute" in (said := project.run(sys.executable, "-c", RUN, device, "16", "verbose"))
     assert "2 computed, in 1 s" in said and project.is_clean()
     assert "\n> python one.py 3 search-3.json\nsearched\n" in said, "what stages print is passed on"
+
+
+def test_a_run_is_finished_before_another_is_begun(tmp_path):
+    project = Project(tmp_path / "project").create({"dvc.yaml": DVC_YAML, "one.py": ONE, "mended": ""})
+    said = project.run(sys.executable, "-c", RUN, "cpu", "1")
+    assert " ".join(f"search@{seed} test@{seed}" for seed in range(6)) in said
 
 
 def jobs(count: int) -> list[Job]:

@@ -9,6 +9,7 @@ files keep their size, time and inode, and entries are put into dvc.lock without
 from __future__ import annotations
 
 import logging
+import operator
 import os
 import re
 import sys
@@ -322,12 +323,22 @@ Print = tuple[tuple[str, int, int, int], ...]
 
 def _print_of(path: str) -> Print | None:
     """Name, size, time and inode of a file or of all files below a folder: what DVC's own memory of hashes goes by."""
-    root = Path(path)
     try:
-        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names) or [root]
-        return tuple((str(file), *_fingerprint(file.stat())) for file in files)
+        if os.path.isdir(path):  # noqa: PTH112 - pathlib takes three times as long, thousands of times
+            return tuple(_prints(path))
+        return ((path, *_fingerprint(os.stat(path))),)  # noqa: PTH116
     except OSError:
         return None
+
+
+def _prints(folder: str) -> Iterator[tuple[str, int, int, int]]:
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=operator.attrgetter("name"))
+    for entry in entries:
+        if entry.is_dir():
+            yield from _prints(entry.path)
+        else:
+            yield entry.path, *_fingerprint(entry.stat())
 
 
 def _fingerprint(found: os.stat_result) -> tuple[int, int, int]:

@@ -27,6 +27,7 @@ STAGES = {
     "derive": "derive@bbn_hls-10-0",
     "retrain": "retrain@bbn_hls-10-0-0",
     "adapt": "adapt@bbn_hls-10-0-0",
+    "calibrate": "calibrate@bbn_hls-10-0-0",
     "evaluate": "evaluate@bbn_hls-10-0-0",
     "report": "report",
 }
@@ -69,6 +70,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     draw_images(folder / "images")
     path = str(folder / "images")
     target = {"kind": "folder", "name": "own", "path": path, "test_per_class": 10, "seed": 0}
+    target |= {"group": None, "unreadable": "refuse"}
     data = {"data.watch": {"target": path}, "data.target": target}
     project = Project.create(folder / "project", **SMALLEST, **data)
     started = time.monotonic()

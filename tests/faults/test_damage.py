@@ -127,7 +127,7 @@ def stage(project: Project, name: str, *, recorded: bool) -> Ended:
     return run_stage(project.root, name, *words, environment=environment)
 
 
-READERS = ("split", "pretrain", "search", "derive", "retrain", "adapt", "evaluate", "report")
+READERS = ("split", "pretrain", "search", "derive", "retrain", "adapt", "calibrate", "evaluate", "report")
 
 
 def inputs(project: Project, name: str) -> list[Path]:

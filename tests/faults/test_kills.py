@@ -25,7 +25,7 @@ pytestmark = pytest.mark.faults
 
 KILLS = 100
 MOMENTS = ("start", "work", "epoch", "writing", "commit")
-TRAINED = ("pretrain", "search", "retrain", "adapt")
+TRAINED = ("pretrain", "search", "retrain", "adapt", "calibrate")
 VICTIMS = ("engine", "stage", "group", "everything")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -58,7 +58,8 @@ def drawn() -> list[Case]:
     cases: list[Case] = []
     left = KILLS
     while left:
-        engine, stage = list(COMMANDS)[len(cases) % 3], list(STAGES)[len(cases) % len(STAGES)]
+        round_, place = divmod(len(cases), len(STAGES))
+        engine, stage = list(COMMANDS)[(place + round_) % len(COMMANDS)], list(STAGES)[place]
         kills = []
         for _ in range(min(left, 2 if len(cases) % 3 == 2 - len(cases) // 3 % 3 else 1)):
             moment = MOMENTS[random_.randrange(len(MOMENTS))]

@@ -20,7 +20,6 @@ from .data import (
     SINGLE,
     devices,
     moved,
-    quick_and_slow,
     random_alphas,
     random_batch,
     single_pair,
@@ -122,22 +121,43 @@ LARGER = {
     "one branch, eight cells": ({"channels": 4, "cells": 8, "in_channels": 1}, 1),
     "two branches, normal cell before the heads": ({"channels": 3, "cells": 4}, 2),
 }
-cases = pytest.mark.parametrize(("size", "branches"), quick_and_slow(CASES, LARGER))
+BY_EDGE, SIDE_BY_SIDE = "cpu_by_edge", "cpu_side_by_side"
 searched = pytest.mark.parametrize(
     "backend",
-    [
-        pytest.param(name, marks=() if name in {"cpu_by_edge", "cpu_side_by_side"} else pytest.mark.slow)
-        for name in BACKENDS
-    ],
+    [pytest.param(name, marks=() if name in {BY_EDGE, SIDE_BY_SIDE} else pytest.mark.slow) for name in BACKENDS],
 )
 """Gradients of all backends are quick tests of test_supernet; here those are that a CPU's default is made of."""
+QUICK_GRADIENTS = {
+    (BY_EDGE, "one branch", "second"),
+    (SIDE_BY_SIDE, "one branch", "second"),
+    (BY_EDGE, "two branches", "second"),
+}
+QUICK_STEPS = {(BY_EDGE, "first order"), (SIDE_BY_SIDE, "first order"), (SIDE_BY_SIDE, "two branches, four steps")}
+STEPS = {
+    "first order": ("first", *CASES["one branch"], 10),
+    "two branches, four steps": ("first", *CASES["two branches"], 4),
+    "second order": ("second", *CASES["one branch"], 10),
+    **{
+        f"{name}, {order} order": (order, *case, 10)
+        for order in ("first", "second")
+        for name, case in {"two branches": CASES["two branches"], **LARGER}.items()
+    },
+}
 
-orders = pytest.mark.parametrize("order", [pytest.param("first", marks=pytest.mark.slow), "second"])
 
-
-@orders
-@cases
-@searched
+@pytest.mark.parametrize(
+    ("backend", "order", "size", "branches"),
+    [
+        pytest.param(
+            *(backend, order, *case),
+            id=f"{backend}-{name}-{order}",
+            marks=() if (backend, name, order) in QUICK_GRADIENTS else pytest.mark.slow,
+        )
+        for backend in BACKENDS
+        for name, case in (CASES | LARGER).items()
+        for order in ("first", "second")
+    ],
+)
 def test_alpha_gradients(backend, order, size, branches):
     """After one step, so that the velocity is not zero; weights and statistics are as before, bit by bit.
 
@@ -156,20 +176,18 @@ def test_alpha_gradients(backend, order, size, branches):
 
 
 @pytest.mark.parametrize(
-    ("order", "size", "branches", "steps"),
+    ("backend", "order", "size", "branches", "steps"),
     [
-        pytest.param("first", *CASES["one branch"], 10, id="first order"),
-        pytest.param("first", *CASES["two branches"], 4, id="two branches, four steps"),
-        pytest.param("second", *CASES["one branch"], 10, id="second order", marks=pytest.mark.slow),
-        *(
-            pytest.param(order, *case, 10, id=f"{name}, {order} order", marks=pytest.mark.slow)
-            for order in ("first", "second")
-            for name, case in {"two branches": CASES["two branches"], **LARGER}.items()
-        ),
+        pytest.param(
+            *(backend, *case),
+            id=f"{backend}-{name}",
+            marks=() if (backend, name) in QUICK_STEPS else pytest.mark.slow,
+        )
+        for backend in BACKENDS
+        for name, case in STEPS.items()
     ],
 )
 @devices
-@searched
 def test_ten_steps(backend, device, order, size, branches, steps):
     """Losses along the way; weights, velocities, alphas and running statistics at the end."""
     # On a GPU the rates and Adam's step counts are float32 tensors.

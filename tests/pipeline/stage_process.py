@@ -18,7 +18,10 @@ from .traced import traced_reads
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
-    ["torch", "torch._dynamo", "tensorboard", "pandas", "pydantic", "safetensors.torch", "sklearn.metrics"]
+    [
+        *("torch", "torch._dynamo", "torch.utils.tensorboard", "torchvision", "pandas", "pydantic"),
+        *("safetensors.torch", "sklearn.metrics", "scipy.stats"),
+    ]
 )
 
 

@@ -12,24 +12,25 @@ import yaml
 from tailnas.foundation.extensions import names
 from workflow.staleness import Dependency, dependencies, keys, stale
 
+from .conftest import FACTOR
 from .project import REPOSITORY, Project
 from .stage_process import run_stage
 
 METHODS = names("tailnas.methods")
-TARGET, SOURCE, SPLIT = "data/raw/digits", "data/raw/glyphs", "data/splits/if10-seed0"
+TARGET, SOURCE, SPLIT = "data/raw/digits", "data/raw/glyphs", f"data/splits/if{FACTOR}-seed0"
 
 
 def arguments(stage: str, method: str) -> dict[str, str]:
     """The command line of a stage of the study, but for its output."""
-    search = f"results/runs/{method}-10-0"
+    search = f"results/runs/{method}-{FACTOR}-0"
     run = f"{search}-0"
     return {
         "fetch": {"role": "target"},
-        "split": {"imbalance-factor": "10", "seed": "0", "data": TARGET, "source": SOURCE},
+        "split": {"imbalance-factor": str(FACTOR), "seed": "0", "data": TARGET, "source": SOURCE},
         "pretrain": {"seed": "0", "data": SOURCE},
         "search": {
             "method": method,
-            "imbalance-factor": "10",
+            "imbalance-factor": str(FACTOR),
             "seed": "0",
             "data": TARGET,
             "split": SPLIT,

@@ -16,7 +16,7 @@ from tailnas.search.method import PACKAGE
 from tailnas.search.settings import Bilevel
 from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.settings import Space
-from tailnas.training.loop import Loop
+from tailnas.training.loop import InnerLoop, Loop
 from tailnas.training.settings import NetworkTraining
 from tailnas.validate.parameters import load_params
 
@@ -34,6 +34,18 @@ def images(purpose: str) -> DeviceImages:
 
 class Killed(BaseException):
     """Stands for the end of the process."""
+
+
+class FreeLoop(InnerLoop):
+    """A loop that nobody interrupts: it keeps nothing and shows nothing, in all of its parts."""
+
+    def __init__(self) -> None:
+        super().__init__("search test", lambda: None)
+
+    def part(self, name: str, section: str | None = None) -> Loop:
+        part = copy.copy(self)
+        part.section = section or self.section
+        return part
 
 
 class MortalLoop(Loop):
@@ -66,9 +78,14 @@ class MortalLoop(Loop):
 def make_task(tmp_path) -> Callable[..., SearchTask]:
     """make_task(seed=0, epochs=2, order="second", ...): a search with changes to `training` and `bilevel`.
 
-    folder: of its checkpoints, a fresh one by default. epochs_to_live: as MortalLoop has it.
+    folder: of its checkpoints; without one and without an end there are none. epochs_to_live: as MortalLoop has it.
     """
     fresh = (tmp_path / f"search{number}" for number in count())
+
+    def loop(folder: Path | None, epochs_to_live: int | None) -> Loop:
+        if folder is None and epochs_to_live is None:
+            return FreeLoop()
+        return MortalLoop(folder or next(fresh), epochs_to_live)
 
     def make(
         seed: int = 0,
@@ -99,7 +116,7 @@ def make_task(tmp_path) -> Callable[..., SearchTask]:
             normalisation=Normalisation.of(weight_half.images),
             pretrained=pretrained,
             seed=seed,
-            loop=MortalLoop(folder or next(fresh), epochs_to_live),
+            loop=loop(folder, epochs_to_live),
         )
 
     return make

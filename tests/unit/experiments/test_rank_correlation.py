@@ -51,6 +51,13 @@ def test_intervals_cover_no_correlation_and_tell_a_real_one():
     assert gain("kendall", noise, noise, truth).high == 0
 
 
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Of a bootstrap whose interval is not looked at closely."""
+    monkeypatch.setattr("benchmarks.correlation.DRAWS", 100)
+
+
+@pytest.mark.usefixtures("few_draws")
 def test_several_scorers_count_by_the_mean_of_their_correlations():
     """Not by the correlation of their mean: [1, 2, 3] and [3, 2, 1] are worth 1 and -1, and their mean is constant."""
     truth = [1, 2, 3]
@@ -59,6 +66,7 @@ def test_several_scorers_count_by_the_mean_of_their_correlations():
     assert gain("kendall", [[1, 2, 3], [1, 3, 2]], [[3, 2, 1], [3, 2, 1]], truth).value == pytest.approx(2 / 3 + 1)
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_agreement_is_the_mean_over_pairs():
     """The first and second agree with 1/3, the first and third with -1, the second and third with -1/3."""
     scores = [[1, 2, 3], [1, 3, 2], [3, 2, 1]]

@@ -94,7 +94,13 @@ def test_a_missing_super_network_is_named(ranking_task, adaptation):
 
 
 @pytest.mark.parametrize(
-    "name, adaptation", [("imb_nas", "head"), ("imb_nas", "finetune"), ("random_best", "none"), ("zero_cost", "none")]
+    "name, adaptation",
+    [
+        ("imb_nas", "head"),
+        pytest.param("imb_nas", "finetune", marks=pytest.mark.slow),
+        ("random_best", "none"),
+        ("zero_cost", "none"),
+    ],
 )
 def test_an_interruption_leaves_no_trace(ranking_task, tmp_path, name, adaptation):
     """Killed after each epoch and candidate in turn, each time in a process of its own."""

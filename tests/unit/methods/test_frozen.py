@@ -84,7 +84,8 @@ def test_genotype_to_predictions(form, network, file, make_task, tmp_path):
     assert len(history) == 2 and history[1]["loss"] < history[0]["loss"]
     own = net.cells[0].backbone.state_dict()
     assert own.keys() == {name for name in network.state_dict() if not name.startswith("fc.")}
-    assert all(torch.equal(value, network.state_dict()[name]) for name, value in own.items()), "it is as it was"
+    after = network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in own.items()), "it is as it was"
     torch.testing.assert_close(net.features(data.images / 255.0), features_by_hand(network, data.images))
 
     method = ADAPT.parse({"method": "tau_norm", "tau": None})

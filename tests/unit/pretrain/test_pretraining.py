@@ -11,7 +11,7 @@ from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.pretrain.pretraining import pretrain, train_paths
 from tailnas.pretrain.settings import SinglePath
 from tailnas.space.settings import Space
-from tailnas.training.loop import Loop
+from tailnas.training.loop import InnerLoop, Loop
 from tailnas.training.settings import Cosine, NetworkTraining
 from tailnas.training.single_path import single_path_loss
 
@@ -43,6 +43,11 @@ def loop(folder):
     return Loop("pretrain test", folder / "a.pt", folder / "events", "none")
 
 
+def free():
+    """A loop that nobody interrupts: it keeps and shows nothing."""
+    return InnerLoop("pretrain test", lambda: None)
+
+
 DATA = images(36, 0), images(12, 1)
 
 
@@ -67,25 +72,25 @@ def same(first, second):
     return all(torch.equal(values, second[name]) for name, values in first.items())
 
 
-def test_no_epochs_keep_the_same_initial_weights(tmp_path):
-    network, history = mixture(loop(tmp_path / "a"), 0)
-    assert history == [] and same(network.state_dict(), mixture(loop(tmp_path / "b"), 0)[0].state_dict())
+def test_no_epochs_keep_the_same_initial_weights():
+    network, history = mixture(free(), 0)
+    assert history == [] and same(network.state_dict(), mixture(free(), 0)[0].state_dict())
 
 
-def test_paths_start_from_the_weights_of_the_mixture_and_leave_those_alone(tmp_path):
-    start = mixture(loop(tmp_path))[0]
+def test_paths_start_from_the_weights_of_the_mixture_and_leave_those_alone():
+    start = mixture(free())[0]
     untouched = {name: values.clone() for name, values in start.state_dict().items()}
-    standing, _ = paths(start, loop(tmp_path / "standing"), epochs=1, learning_rate=1e-30)
+    standing, _ = paths(start, free(), epochs=1, learning_rate=1e-30)
     assert same(dict(standing.named_parameters()), untouched)
-    network, history = paths(start, loop(tmp_path / "moving"), epochs=1)
+    network, history = paths(start, free(), epochs=1)
     assert len(history) == 1 and not same(dict(network.named_parameters()), untouched)
     assert same(start.state_dict(), untouched)
 
 
-def test_mixture_and_paths_have_learning_rates_of_their_own(tmp_path):
-    start, history = mixture(loop(tmp_path / "mixture"))
+def test_mixture_and_paths_have_learning_rates_of_their_own():
+    start, history = mixture(free())
     assert [row["learning_rate"] for row in history] == pytest.approx([0.04, 0.02])
-    assert [row["learning_rate"] for row in paths(start, loop(tmp_path / "paths"))[1]] == pytest.approx([0.03, 0.015])
+    assert [row["learning_rate"] for row in paths(start, free())[1]] == pytest.approx([0.03, 0.015])
 
 
 def path_losses(network):
@@ -97,18 +102,18 @@ def path_losses(network):
         return torch.stack([loss(whole, labels)[0] for _ in range(24)])
 
 
-def test_single_paths_are_learnt(tmp_path):
-    start = mixture(loop(tmp_path / "mixture"))[0]
-    network, history = paths(start, loop(tmp_path / "paths"), epochs=16)
+def test_single_paths_are_learnt():
+    start = mixture(free())[0]
+    network, history = paths(start, free(), epochs=16)
     assert [row["epoch"] for row in history] == list(range(1, 17))
     assert path_losses(network).mean() < 0.8 * path_losses(start).mean()  # 0.5 to 0.65 of it with most seeds
 
 
 def test_an_interruption_of_single_paths_leaves_no_trace(tmp_path, dying):
-    start = mixture(loop(tmp_path), 1)[0]
-    network, history = paths(start, loop(tmp_path / "whole"), epochs=3)
+    start = mixture(free(), 0)[0]
+    network, history = paths(start, free(), epochs=2)
     for moment in (6, 3):  # in the second epoch, of three steps, and before the end of that
         with pytest.raises(KeyboardInterrupt):
-            paths(start, dying(loop(tmp_path / "cut"), moment), epochs=3)
-    resumed, rows = paths(start, loop(tmp_path / "cut"), epochs=3)
+            paths(start, dying(loop(tmp_path / "cut"), moment), epochs=2)
+    resumed, rows = paths(start, loop(tmp_path / "cut"), epochs=2)
     assert rows == history and same(resumed.state_dict(), network.state_dict())

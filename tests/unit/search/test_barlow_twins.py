@@ -83,16 +83,11 @@ def test_no_label_reaches_the_search(make_task):
     other = replace(make_task(epochs=1), weight_half=halves["weight"], architecture_half=halves["architecture"])
     found, relabelled = (ssnas.search(one, settings) for one in (task, other))
     assert all(found.alphas[name].equal(relabelled.alphas[name]) for name in found.alphas)
-    moved = {
-        name
-        for name, values in found.network.state_dict().items()
-        if not torch.equal(values, relabelled.network.state_dict()[name])
-    }
+    weights, others = found.network.state_dict(), relabelled.network.state_dict()
+    moved = {name for name, values in weights.items() if not torch.equal(values, others[name])}
     assert moved == {"classifier.weight", "classifier.bias"}
     start = task.single_branch().state_dict()
-    assert found.network.state_dict().keys() == start.keys() and not found.network.stem[0].weight.equal(
-        start["stem.0.weight"]
-    )
+    assert weights.keys() == start.keys() and not weights["stem.0.weight"].equal(start["stem.0.weight"])
     assert not found.alphas["normal"][0].equal(found.alphas["normal"][-1])
 
 

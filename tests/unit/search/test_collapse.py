@@ -43,7 +43,7 @@ def test_a_linear_loss_has_no_curvature():
     assert largest_eigenvalue((point * point.detach()).sum() + 0 * (point**2).sum(), [point]) == pytest.approx(0)
 
 
-@pytest.mark.parametrize("branches", [1, 2])
+@pytest.mark.parametrize("branches", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_eigenvalue_of_a_search_leaves_no_trace(make_task, branches):
     """Against central differences of the gradient, along the direction that they themselves single out."""
     task = make_task()
@@ -97,7 +97,8 @@ def test_alphas_that_never_moved_are_named():
     assert "0.0191" in line and "noise" in line and "search.bilevel.architecture_learning_rate" in line
 
 
-def test_searches_record_the_eigenvalue_only_when_asked(make_task):
+def test_searches_record_the_eigenvalue_only_when_asked(make_task, monkeypatch):
+    monkeypatch.setattr("tailnas.search.collapse.PRODUCTS", 2)
     asked = search("darts", make_task(epochs=1, hessian=True))
     other = search("darts", make_task(epochs=1))
     assert "hessian_eigenvalue" in asked.history[0]

@@ -31,12 +31,13 @@ from tailnas.space.supernet import MixtureWeights, SuperNet, frozen_running_stat
 from tailnas.space.two_branch import TwoBranchSuperNet
 
 FAST = [name for name in BACKENDS if name not in {"plain", "cpu"}]
+QUICK = {"sides that halve to odd ones": (4, 3, 20, 1)}
 SHAPES = {
     "three cells": (4, 3, 16, 3),
     "normal cells between reductions": (6, 5, 16, 3),
-    "sides that halve to odd ones": (4, 3, 20, 1),
     "not square": (4, 3, (16, 24), 3),
 }
+"""Each is a quick test of tests/exactness, where the reference is one of its own; so is what else is slow here."""
 
 
 def difference(found: Iterable[Tensor], expected: Iterable[Tensor]) -> float:
@@ -66,7 +67,13 @@ def pair(backend: str, channels: int, cells: int, in_channels: int) -> tuple[Sup
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *(pytest.param(shape, id=name) for name, shape in QUICK.items()),
+        *(pytest.param(shape, id=name, marks=pytest.mark.slow) for name, shape in SHAPES.items()),
+    ],
+)
 def test_forward_gradients_and_statistics_in_float64(backend: str, shape: tuple) -> None:
     channels, cells, size, in_channels = shape
     height, width = size if isinstance(size, tuple) else (size, size)
@@ -134,6 +141,7 @@ def test_backward_fills_grad_fields(backend: str) -> None:
     assert difference(found, expected) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", FAST)
 def test_two_branches(backend: str) -> None:
     results = []
@@ -173,6 +181,7 @@ def test_single_path_alphas(backend: str) -> None:
     assert difference(*([g for g in result if g is not None] for result in results)) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", FAST)
 def test_float32_error_is_that_of_the_plain_network(backend: str) -> None:
     """Alpha gradients against float64, where a flipped ReLU or maximum costs either network more than its roundings."""

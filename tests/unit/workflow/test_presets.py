@@ -110,8 +110,11 @@ def test_a_wrong_preset_is_one_line(tmp_path: Path, text: str, line: str) -> Non
 
 
 def test_writing_keeps_what_was_there(tmp_path: Path) -> None:
-    for name in ("presets", "tailnas", "workflow"):
+    for name in ("tailnas", "workflow"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "presets").mkdir()
+    for name in ("default.yaml", "smoke.yaml"):
+        shutil.copy(ROOT / "presets" / name, tmp_path / "presets")
     own = tmp_path / "params.yaml"
     own.write_text("mine: 1\n")
 
@@ -119,15 +122,21 @@ def test_writing_keeps_what_was_there(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "workflow.preset", *arguments]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
-    for wrong in ([], ["smok"], ["../params"]):
-        refused = preset(*wrong)
-        assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "allowed: default, " in refused.stderr
+    refused = preset("../params")
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1
+    assert refused.stderr.endswith("allowed: default, smoke\n")
     assert own.read_text() == "mine: 1\n"
     assert preset("smoke").returncode == 0
     assert (tmp_path / "params.yaml.bak").read_text() == "mine: 1\n"
     assert own.read_text() == preset_text("smoke")
     assert preset("default").returncode == 0
     assert (tmp_path / "params.yaml.bak").read_text() == "mine: 1\n", "a preset is nobody's edit"
+
+
+@pytest.mark.parametrize("name", ["", "smok", "../params"])
+def test_an_unknown_preset_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="allowed: default, "):
+        preset_file(name)
 
 
 def test_every_preset_has_a_file() -> None:

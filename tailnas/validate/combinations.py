@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from tailnas.validate.parameters import Params
 
 
+WITHOUT_SEARCH = ("frozen", "given")
+"""Methods whose networks have a size of their own, or may have."""
+
+
 def mistakes(params: Params) -> Iterator[str]:
     """One line each: key, value and what is allowed."""
     yield from _data(params)
@@ -186,7 +190,8 @@ def _retrain(params: Params) -> Iterator[str]:
             f"retrain.reweighting.when: 'deferred' with retrain.training.epochs {epochs}, where it never begins; "
             "allowed: from 5 epochs"
         )
-    yield from _too_few_parameters(params)
+    if (too_few := too_few_parameters(params)) is not None:
+        yield too_few
     if retrain.augmentation.cutout > size:
         yield f"retrain.augmentation.cutout: {retrain.augmentation.cutout}; allowed: at most data.image_size ({size})"
     if retrain.network.auxiliary_weight > 0 and size != 32:
@@ -196,26 +201,30 @@ def _retrain(params: Params) -> Iterator[str]:
         )
 
 
-def _too_few_parameters(params: Params) -> Iterator[str]:
-    """A budget below that of any network of this depth, whatever a search finds: pooling has no parameters."""
+def too_few_parameters(params: Params, classes: int = 2) -> str | None:
+    """What to say of a budget below that of any network of this depth for so many classes, whatever a search finds:
+    pooling has no parameters.
+    """
     retrain = params.retrain
     if retrain.network.parameters is None:
-        return
+        return None
     cell = (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * NODES
     for method in params.study.methods:
+        if method in WITHOUT_SEARCH:
+            continue
         genotype = Genotype(network=method) if method in HAND_MADE else Genotype(cell, cell)
-        least = _least(retrain, genotype, params.data.channels)
+        least = _least(retrain, genotype, classes, params.data.channels)
         if retrain.network.parameters * (1 + TOLERANCE) < least:
-            yield (
+            return (
                 f"retrain.network.parameters: {retrain.network.parameters} with retrain.network.cells "
                 f"{retrain.network.cells} and study.methods entry {method!r}; allowed: at least {least}"
             )
-            return
+    return None
 
 
-def _least(retrain: Retrain, genotype: Genotype, channels: int) -> int:
-    """Parameters of the narrowest network of `genotype` for two classes."""
-    build = network_builder(retrain, genotype, 2, channels)
+def _least(retrain: Retrain, genotype: Genotype, classes: int, channels: int) -> int:
+    """Parameters of the narrowest network of `genotype`."""
+    build = network_builder(retrain, genotype, classes, channels)
     return smallest_size(lambda width: build(width, False))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from tailnas.foundation.errors import short
+from tailnas.foundation.errors import cut, short
 from tailnas.foundation.extensions import NameOf
 
 
@@ -26,7 +26,7 @@ class NoSettings(Section):
 def first_mistake(error: ValidationError, *section: str) -> str:
     """Key and value of the first thing that did not fit a type. section: where that was read from."""
     problem = error.errors(include_url=False)[0]
-    key = ".".join([*section, *map(str, problem["loc"])])
+    key = cut(".".join([*section, *map(str, problem["loc"])]))
     value = "missing" if problem["type"] == "missing" else short(problem["input"])
     return f"{key}: {value}" if key else value
 

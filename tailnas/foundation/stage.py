@@ -229,6 +229,8 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.close()
+        if isinstance(error, OSError) and error.filename is None:  # what is written says where, what is full does not
+            error.filename = str(self.output)
 
     def _finished(self) -> str:
         """What the last process that finished under this lock left there."""
@@ -251,10 +253,6 @@ class Stage:
             if self.output.exists():
                 shutil.rmtree(self.output)
             temporary.rename(self.output)
-        except OSError as error:
-            if error.filename is None:  # what is written says where, what is full does not
-                error.filename = str(self.output)
-            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._finish()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from tailnas.foundation.errors import UserError
+from tailnas.space.network import LARGEST_WEIGHT
 from tailnas.training.checkpoint import Checkpoint, Row, Stateful
 from tailnas.training.live import Live
 from tailnas.training.progress import Progress
@@ -143,8 +144,6 @@ def _event_writer(folder: Path, epochs_done: int) -> SummaryWriter:
 USUAL = {"learning_rate": 0.1, "weight_decay": 0.01, "momentum": 0.9}
 USUAL_SCALE = 100.0
 """Largest usual values, and that of settings by which a loss is scaled."""
-LARGEST = 1e18
-"""Of a weight: squares of larger ones, as BatchNorm takes them, are infinite in float32."""
 
 
 def require_finite(
@@ -166,7 +165,9 @@ def require_finite(
     weights = [*more, *(network.state_dict().values() if network is not None else ())]
     if math.isfinite(value) and all(map(_is_sound, weights)):
         return
-    became = f"a weight became nan or larger than {LARGEST:g}" if math.isfinite(value) else f"{what} became {value}"
+    became = (
+        f"a weight became nan or larger than {LARGEST_WEIGHT:g}" if math.isfinite(value) else f"{what} became {value}"
+    )
     whole = section if section.endswith(".training") else f"{section.partition('.')[0]}.training"
     suspects = {
         f"{section}.learning_rate": training.learning_rate,
@@ -193,4 +194,4 @@ def scales(settings: Section, key: str) -> dict[str, float]:
 
 
 def _is_sound(values: Tensor) -> bool:
-    return bool((values.abs() <= LARGEST).all())
+    return bool((values.abs() <= LARGEST_WEIGHT).all())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # of anchors that are used twice
-            document = _parsed(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            document = _parsed(text)
         _require_plain(document, "", frozenset(), set())
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -41,7 +43,9 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: nested too deeply; allowed: a YAML file as in presets/") from None
     except Exception as error:  # tags on values that they do not fit raise nearly anything
         reason = plain(" ".join(f"{type(error).__name__}: {error}".split()))
-        raise UserError(f"{path}: cannot be read ({reason}); allowed: a YAML file as in presets/") from None
+        raise UserError(
+            f"{path}:{_place(text)} cannot be read ({reason}); allowed: a YAML file as in presets/"
+        ) from None
     return document
 
 
@@ -55,6 +59,27 @@ def _parsed(text: str) -> Any:
     except YAMLError:  # Python's parser says better what is wrong, though it accepts a little more
         YAML(typ="safe", pure=True).load(text)
         raise
+
+
+def _place(text: str) -> str:
+    """Where the first value stands that does not fit its tag, as ` line 3, column 7:`, or nothing."""
+    loader, seen = YAML(typ="safe", pure=True), set[int]()
+    with suppress(Exception):
+        nodes = [loader.compose(text)]
+        while nodes:
+            node = nodes.pop()
+            if id(node) in seen:  # an alias
+                continue
+            seen.add(id(node))
+            if isinstance(node.value, list):
+                pairs = [entry if isinstance(entry, tuple) else (entry,) for entry in node.value]
+                nodes += reversed([part for pair in pairs for part in pair])
+                continue
+            try:
+                loader.constructor.construct_object(node)
+            except Exception:
+                return f" line {node.start_mark.line + 1}, column {node.start_mark.column + 1}:"
+    return ""
 
 
 class _Unplain(Exception):

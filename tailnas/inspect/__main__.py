@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from tailnas.foundation.stage import main
+from tailnas.foundation.users_path import users_path
 from tailnas.inspect.duplicates import near_groups, same_groups
 from tailnas.inspect.files import listed_files, read_files
 from tailnas.inspect.picture import draw
@@ -59,10 +60,10 @@ def _sizes(summary: Summary) -> str:
 
 def run() -> None:
     parser = argparse.ArgumentParser(prog="python -m tailnas.inspect", description=__doc__)
-    parser.add_argument("folder", type=Path, help="one directory per class, or train/, val/ and test/ that hold them")
+    parser.add_argument("folder", help="one directory per class, or train/, val/ and test/ that hold them")
     parser.add_argument("--output", type=Path, help="folder for inspection.png and files.csv")
     args = parser.parse_args()
-    summary = inspected(args.folder.expanduser())
+    summary = inspected(users_path("folder", args.folder))
     print(text(summary))
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)

@@ -346,7 +346,9 @@ def raising(error):
 def test_a_mistake_is_one_line_and_status_1(error, line):
     with pytest.raises(SystemExit) as ended:
         main(raising(error))
-    assert str(ended.value).startswith(line.replace("HERE", str(Path.cwd())))  # sys.exit prints text to stderr and exits with status 1
+    assert str(ended.value).startswith(
+        line.replace("HERE", str(Path.cwd()))
+    )  # sys.exit prints text to stderr and exits with status 1
     assert "\n" not in str(ended.value)
 
 

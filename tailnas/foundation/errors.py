@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 LONGEST = 80
+OURS = ("tailnas", "stages", "bridge", "workflow", "benchmarks", "tests")
 
 
 class UserError(Exception):
@@ -28,6 +29,8 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         where, why = error.filename or _here(), error.strerror or " ".join(str(error).split())
         return f"{where}: {why}; allowed: a readable file, a writable folder with space"
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in OURS:
+        return f"{error.name}: not installed; allowed: the environment that `make install` makes, activated"
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
         return "runtime.device: out of GPU memory; allowed: a smaller batch_size, channels or cells"
     no_memory = (

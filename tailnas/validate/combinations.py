@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tailnas.fetch.source import shared_images
 from tailnas.foundation.errors import short
 from tailnas.foundation.settings import NATURAL
-from tailnas.genotype.genotype import HAND_MADE, Genotype
+from tailnas.genotype.genotype import HAND_MADE, Edges, Genotype
 from tailnas.genotype.primitives import NODES
 from tailnas.imbalance.settings import ConstantRatio
 from tailnas.retrain.loss import Loss, loss_class
@@ -40,6 +40,7 @@ def warnings(params: Params) -> Iterator[str]:
     """One line for each combination that can be computed but hardly meant: two corrections, or work for nothing."""
     yield from _head_warnings(params)
     yield from _unused(params)
+    yield from _perhaps_too_few_parameters(params)
     betas = {"retrain.reweighting.beta": getattr(params.retrain.reweighting, "beta", None)}
     betas["adapt.beta"] = getattr(params.adapt.settings, "beta", None)
     betas |= {f"search.{name}.beta": getattr(params.search.method(name), "beta", None) for name in params.study.methods}
@@ -208,7 +209,7 @@ def too_few_parameters(params: Params, classes: int = 2) -> str | None:
     retrain = params.retrain
     if retrain.network.parameters is None:
         return None
-    cell = (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * NODES
+    cell = _cell("max_pool_3x3")
     for method in params.study.methods:
         if method in WITHOUT_SEARCH:
             continue
@@ -220,6 +221,23 @@ def too_few_parameters(params: Params, classes: int = 2) -> str | None:
                 f"{retrain.network.cells} and study.methods entry {method!r}; allowed: at least {least}"
             )
     return None
+
+
+def _perhaps_too_few_parameters(params: Params) -> Iterator[str]:
+    """A budget that some genotypes meet and others do not, which is known after the search alone."""
+    retrain, cell = params.retrain, _cell("sep_conv_5x5")
+    if retrain.network.parameters is None or set(params.study.methods) <= {*HAND_MADE, *WITHOUT_SEARCH}:
+        return
+    least = _least(retrain, Genotype(cell, cell), 2, params.data.channels)
+    if retrain.network.parameters * (1 + TOLERANCE) < least:
+        yield (
+            f"retrain.network.parameters: {retrain.network.parameters}: a genotype of wide separable convolutions alone "
+            f"has {least} at least; the retraining of one that does not fit stops"
+        )
+
+
+def _cell(primitive: str) -> Edges:
+    return ((primitive, 0), (primitive, 1)) * NODES
 
 
 def _least(retrain: Retrain, genotype: Genotype, classes: int, channels: int) -> int:

@@ -64,6 +64,12 @@ def _locate(schema: Node, document: Any, location: tuple[int | str, ...]) -> tup
             child = node.get("items", {}) if isinstance(part, int) else node["properties"].get(part, {})
             parent, node = node, resolve(child, schema)
             value = value.get(part) if isinstance(value, dict) else None
+        elif part == "[key]":  # of a section whose keys are the user's to choose: the key itself is wrong
+            node = parent.get("propertyNames", {})
+        elif isinstance(node.get("additionalProperties"), dict):
+            key.append(str(part))
+            parent, node = node, resolve(node["additionalProperties"], schema)
+            value = None
     return plain(".".join(key)), node, parent
 
 

@@ -20,7 +20,11 @@ METHODS = {
 RATE = "search.bilevel.architecture_learning_rate"
 
 
-CASES = [(method, "learning_rate") for method in METHODS] + [("darts", "weight_decay"), ("imb_nas", "weight_decay")]
+SLOW = {"bbn", "darts_pt", "random_best", "ssnas"}
+CASES = [
+    *[pytest.param(name, "learning_rate", marks=[pytest.mark.slow] if name in SLOW else []) for name in METHODS],
+    *[("darts", "weight_decay"), ("imb_nas", "weight_decay")],
+]
 
 
 @pytest.mark.parametrize(("method", "fault"), CASES)

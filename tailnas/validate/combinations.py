@@ -231,8 +231,8 @@ def _perhaps_too_few_parameters(params: Params) -> Iterator[str]:
     least = _least(retrain, Genotype(cell, cell), 2, params.data.channels)
     if retrain.network.parameters * (1 + TOLERANCE) < least:
         yield (
-            f"retrain.network.parameters: {retrain.network.parameters}: a genotype of wide separable convolutions alone "
-            f"has {least} at least; the retraining of one that does not fit stops"
+            f"retrain.network.parameters: {retrain.network.parameters}: a genotype of wide separable convolutions "
+            f"alone has {least} at least; the retraining of one that does not fit stops"
         )
 
 

@@ -18,9 +18,11 @@ from tailnas.foundation.settings import Section
 from tailnas.genotype.genotype import HAND_MADE, Genotype
 from tailnas.genotype.primitives import EDGES, NODES
 from tailnas.retrain.retraining import network_builder
+from tailnas.retrain.settings import NetworkShape
 from tailnas.retrain.width import parameter_count
 from tailnas.search.method import PACKAGE, pretrained_mixture
 from tailnas.space.pretrained import supernet
+from tailnas.space.settings import Space
 
 if TYPE_CHECKING:
     from tailnas.validate.parameters import Params
@@ -80,6 +82,7 @@ def _needs(params: Params, images: Images) -> Iterator[Need]:
 def _steps(params: Params, images: Images) -> Iterator[Need]:
     """Maps that a training step keeps for its backward pass."""
     space, shape = params.space, params.retrain.network
+    step: dict[str, tuple[int, Space | NetworkShape, str, int | None]]
     step = {"pretrain": (MIXED, space, "space", images.source)}
     if any(_by_gradient(method) for method in params.study.methods):
         step["search"] = (MIXED, space, "space", images.half)
@@ -89,6 +92,7 @@ def _steps(params: Params, images: Images) -> Iterator[Need]:
         size = getattr(params, stage).training.batch_size
         size = size if count is None else min(size, count)
         keys = {f"{stage}.training.batch_size": size, "data.image_size": params.data.image_size}
+        assert section.channels is not None
         maps = _maps(kept, section.cells + 1, section.channels, params.data.image_size)
         keys |= _of(section, name, "channels", "cells")
         yield Need(_keys(keys), "a training step", NUMBER * size * maps)

@@ -10,6 +10,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from tailnas.foundation.errors import UserError
 from tailnas.foundation.stage import main
 from tailnas.foundation.users_path import users_path
 from tailnas.inspect.duplicates import near_groups, same_groups
@@ -63,7 +64,12 @@ def run() -> None:
     parser.add_argument("folder", help="one directory per class, or train/, val/ and test/ that hold them")
     parser.add_argument("--output", type=Path, help="folder for inspection.png and files.csv")
     args = parser.parse_args()
-    summary = inspected(users_path("folder", args.folder))
+    folder = users_path("folder", args.folder)
+    if args.output is not None and args.output.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"--output: {args.output} lies in {folder}, whose files are images; allowed: a folder elsewhere"
+        )
+    summary = inspected(folder)
     print(text(summary))
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)

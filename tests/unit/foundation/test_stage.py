@@ -361,3 +361,16 @@ def test_an_interrupt_by_keyboard_has_its_status():
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         main(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["a locale of ASCII", "a closed pipe"])
+def test_output_that_cannot_be_shown_or_goes_nowhere_is_no_traceback(closed):
+    code = "from tailnas.foundation.stage import main\nmain(lambda: print('\\udcff \u00e9\\n' * 50_000))"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "ascii"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, **streams) as done:
+        if closed:
+            done.stdout.close()
+        else:
+            assert done.stdout.read().startswith(b"\\udcff \\xe9\n")
+        assert done.stderr.read() == b"" and done.wait() == (141 if closed else 0)

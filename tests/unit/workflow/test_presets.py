@@ -128,6 +128,9 @@ def test_writing_keeps_what_was_there(tmp_path: Path) -> None:
     assert own.read_text() == preset_text("smoke")
     assert preset("default").returncode == 0
     assert (tmp_path / "params.yaml.bak").read_text() == "mine: 1\n", "a preset is nobody's edit"
+    own.write_text("mine: 2\n")
+    assert "is now params.yaml.bak1\n" in preset("default").stdout
+    assert [(tmp_path / f"params.yaml.bak{end}").read_text() for end in ("", "1")] == ["mine: 1\n", "mine: 2\n"]
 
 
 def test_every_preset_has_a_file() -> None:

@@ -120,8 +120,8 @@ def test_branches_that_may_be_chosen_are_those_that_there_are():
 
 FAULTS = {
     "retrain.training.learning_rate": ({"learning_rate": 1e30}, LOSSES),
-    "retrain.training.weight_decay": ({"weight_decay": 1e30}, LOSSES),
-    "retrain.loss.scale": ({"loss": LOSSES["ldam"] | {"scale": 1e30}}, {"": None}),
+    "retrain.training.weight_decay": ({"weight_decay": 1e30}, ("cross_entropy", "ldam")),
+    "retrain.loss.scale": ({"loss": LOSSES["ldam"] | {"scale": 1e30}}, ("",)),
 }
 
 

@@ -101,12 +101,13 @@ def trained_score(
         assert isinstance(logits, Tensor)
         return F.cross_entropy(logits.float(), labels), logits
 
+    loop = InnerLoop("search candidate", step_done)
     history = fit(
         network,
         loss,
         task.batches("weight", ["instance"])[0],
         training.model_copy(update={"epochs": settings.epochs}),
-        loop := InnerLoop("search candidate", step_done),
+        loop,
         gradient_clip=training.gradient_clip,
     )
     with torch.no_grad():

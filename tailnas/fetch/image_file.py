@@ -25,8 +25,8 @@ FORMATS = (
 
 SCALED = ("JPEG", "MPO")
 """Formats that Pillow decodes at a fraction of their size where no more is wanted."""
-PIXEL = 4
-"""Bytes of one in Pillow's memory."""
+GREY = ("1", "L", "P")
+"""Modes of one byte per pixel in Pillow's memory; it has four of the others."""
 MUCH = 2**29
 
 
@@ -91,7 +91,7 @@ def _require_content(path: Path) -> None:
 
 
 def _require_room(image: Image.Image) -> None:
-    """Raises Unreadable for an image that this machine's memory cannot hold beside a converted copy of it."""
+    """Raises Unreadable for an image that this machine's memory cannot hold."""
     if (taken := _memory_of(image)) > (room := memory()):
         raise Unreadable(
             f"{image.width} x {image.height} pixels take {taken / 2**30:.1f} GiB of memory to read, of "
@@ -100,8 +100,8 @@ def _require_room(image: Image.Image) -> None:
 
 
 def _memory_of(image: Image.Image) -> int:
-    """Bytes that an image and a converted copy of it take, at most a few times less than what Pillow needs."""
-    return 0 if image.format in SCALED else 2 * PIXEL * image.width * image.height
+    """Bytes that the pixels of an image take at least."""
+    return 0 if image.format in SCALED else (1 if image.mode in GREY else 4) * image.width * image.height
 
 
 def _require_whole_png(path: Path) -> None:

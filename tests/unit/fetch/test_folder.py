@@ -501,14 +501,14 @@ def test_classes_that_look_the_same(tmp_path, one, other) -> None:
 
 
 def test_an_image_that_takes_much_memory_says_so_before(tmp_path, monkeypatch, capsys) -> None:
-    """Of 3 x 2000 x 1000 pixels, of which Pillow keeps four bytes and a converted copy."""
+    """Of 2000 x 1000 pixels in colour, of each of which Pillow keeps four bytes."""
     fill(tmp_path, {"a": 5, "b": 5})
     Image.new("RGB", (2000, 1000)).save(tmp_path / "a/scan.png")
     Image.new("RGB", (2000, 1000)).save(tmp_path / "a/photo.jpg")
-    monkeypatch.setattr("tailnas.fetch.image_file.MUCH", 2**23)
+    monkeypatch.setattr("tailnas.fetch.image_file.MUCH", 2**22)
     folder.load(settings(tmp_path), 16, 1)
     assert f"data: mine: '{tmp_path}/a/scan.png': 2000 x 1000 pixels take 0.0 GiB of memory" in capsys.readouterr().out
-    monkeypatch.setattr("tailnas.fetch.image_file.memory", lambda: 2**23)
+    monkeypatch.setattr("tailnas.fetch.image_file.memory", lambda: 2**22)
     with pytest.raises(
         UserError, match=r"1 of 12 files .*scan\.png' \(2000 x 1000 pixels take 0\.0 GiB of memory to read"
     ):

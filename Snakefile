@@ -52,7 +52,7 @@ for job in RULES:
                 ancient(path) if job.done else path
                 for path in [
                     *(path for before in job.after for path in OUTPUTS[before]),
-                    stamp(job, write=workflow.is_main_process),
+                    stamp(job),
                 ]
             ],
         output:

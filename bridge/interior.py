@@ -316,6 +316,9 @@ def _one_line() -> Iterator[None]:
         yield
     except DvcException as error:
         raise PipelineError(" ".join(str(error).split())) from error
+    except OSError as error:
+        where = error.filename or os.path.abspath(".dvc")  # noqa: PTH100 - it may not be there
+        raise PipelineError(f"{where}: {error.strerror or error}") from error
 
 
 Print = tuple[tuple[str, int, int, int], ...]

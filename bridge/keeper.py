@@ -9,9 +9,11 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import threading
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
@@ -78,7 +80,8 @@ class Keeper:
 
     def _flush(self) -> None:
         while not self._closing.wait(1):
-            self._pipeline.flush()
+            with suppress(PipelineError):  # a full disk may have room the next time; `close` says what is wrong
+                self._pipeline.flush()
 
     def _serve(self, connection: Connection) -> None:
         conversation = secrets.token_hex(8)
@@ -128,4 +131,7 @@ class Keeper:
         if self._mailbox:
             self._mailbox.close()
         self._dvc.shutdown()
-        self._pipeline.close()
+        try:
+            self._pipeline.close()
+        except PipelineError as error:
+            print(f"dvc: {error}", file=sys.stderr, flush=True)

@@ -79,10 +79,15 @@ def needs(job: Job) -> dict[str, int]:
     return {name: int(job.meta[name]) for name in NEEDS if name in job.meta}
 
 
-def stamp(job: Job, *, write: bool) -> str:
+def stamp(job: Job) -> str:
     """A file that is newer than all that the job has written, where there is something to do."""
+    return str(STAMPS / job.name)
+
+
+def write_stamp(job: Job) -> None:
+    """Write the stamp of a job that is not done, or has none."""
     path = STAMPS / job.name
-    if write and (not job.done or not path.exists()):
+    if not job.done or not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(job.command) + "\n")  # Snakemake goes by content where a file is empty
         # A copy, another file server or a clock that was set back leaves outputs with times to come.
@@ -90,7 +95,6 @@ def stamp(job: Job, *, write: bool) -> str:
         if newest >= path.stat().st_mtime:
             moment = max(newest, time.time()) + 1
             os.utime(path, (moment, moment))
-    return str(path)
 
 
 def _newest(path: Path) -> float:

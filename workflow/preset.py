@@ -1,13 +1,14 @@
 """Write params.yaml from a preset: `make preset NAME=smoke`.
 
 The whole of presets/default.yaml with the preset's differences, comments included. Edits of your own in params.yaml are
-kept as params.yaml.bak.
+kept as params.yaml.bak, or params.yaml.bak1 and so on where that holds others.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+from itertools import count
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -53,13 +54,19 @@ def _round_trip() -> YAML:
     return round_trip
 
 
+def put_aside(path: Path) -> Path:
+    """Rename `path` to its name with .bak, or .bak1 and so on where that holds something else; returns it."""
+    numbered = (path.with_name(f"{path.name}.bak{number or ''}") for number in count())
+    kept = next(file for file in numbered if not file.exists() or file.read_bytes() == path.read_bytes())
+    return path.replace(kept)
+
+
 def main() -> None:
     name = sys.argv[1] if len(sys.argv) == 2 else ""
     load_preset(preset_file(name))
     text = preset_text(name)
     if PARAMS.exists() and PARAMS.read_bytes() not in {preset_text(other).encode() for other in preset_names()}:
-        PARAMS.replace(PARAMS.with_name("params.yaml.bak"))
-        print("the old params.yaml is now params.yaml.bak")
+        print(f"the old params.yaml is now {put_aside(PARAMS)}")
     PARAMS.write_text(text, encoding="utf-8")
     print(f"params.yaml is now the preset {name}")
 

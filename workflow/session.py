@@ -20,7 +20,7 @@ from bridge.worker import Worker
 from tailnas.foundation.errors import UserError, one_line
 from tailnas.foundation.yaml_file import read_yaml
 from workflow.card import cards
-from workflow.jobs import PLAN, SCRIPTS, VALIDATE, Facts, is_forced, thread_environment, warm_worker
+from workflow.jobs import PLAN, SCRIPTS, VALIDATE, Facts, is_forced, thread_environment, warm_worker, write_stamp
 
 PARAMS = Path("params.yaml")
 STATE = Path(".tailnas")
@@ -122,9 +122,13 @@ def opened(*, run: bool, warm: bool = True) -> Session:
             _check()
         session.jobs = session.pipeline.jobs(without={VALIDATE})
         return session
-    except (PipelineError, UserError, KeyError, TypeError) as error:
-        _check()  # DVC stumbles over wrong parameters too, but names no key
-        stop(f"dvc: {error}")
+    except Exception as error:
+        _check()  # DVC stumbles over wrong parameters too, in any way, but names no key
+        if isinstance(error, PipelineError | UserError | KeyError | TypeError):
+            stop(f"dvc: {error}")
+        if (line := one_line(error)) is not None:
+            stop(line)
+        raise
 
 
 def _validate(session: Session) -> bool:
@@ -153,7 +157,12 @@ def for_snakemake(*, run: bool, remote: bool) -> tuple[list[Job], Facts, Session
     if session.device == "cpu":
         session.jobs = [replace(job, meta={**job.meta, "gpu": 0}) for job in session.jobs]
     facts = Facts(session.threads, None if remote or session.device == "cpu" else len(cards()) or None)
-    write_plan(PLAN, session.jobs, **vars(facts))
+    try:
+        write_plan(PLAN, session.jobs, **vars(facts))
+        for job in session.jobs:
+            write_stamp(job)
+    except OSError as error:
+        stop(str(one_line(error)))
     return session.jobs, facts, session
 
 

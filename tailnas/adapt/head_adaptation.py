@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from tailnas.adapt.features import backbone_features
 from tailnas.adapt.head_task import Chooser, HeadResult, HeadTask
 from tailnas.batches.batches import sequential_batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.foundation.errors import UserError
 from tailnas.foundation.extensions import Chosen
 from tailnas.foundation.seeding import seed_for
 from tailnas.imbalance.samplers import frequencies
@@ -16,6 +19,7 @@ from tailnas.retrain.retraining import input_normalisation, retrain
 from tailnas.retrain.settings import Retrain
 from tailnas.space.network import Network
 from tailnas.training.loop import Loop, require_finite
+from tailnas.training.settings import Training
 
 FEATURE_BATCH = 128
 """Images per forward pass of the frozen backbone."""
@@ -40,7 +44,14 @@ def adapt(
         network.prior = frequencies(assumed(task.counts, chosen.settings) if assumed else torch.ones(len(task.counts)))
     with torch.no_grad():
         largest = float(network.classifier(features[:FEATURE_BATCH]).abs().max())
-    require_finite(loop.section, largest, network, what="a prediction")
+    training: Training | None = getattr(chosen.settings, "training", None)
+    if training is not None:
+        require_finite(training, loop.section, largest, network, what="a prediction")
+    elif not math.isfinite(largest):
+        raise UserError(
+            f"adapt.method: {chosen.name!r}: a prediction became {largest}; allowed: a retrained network whose "
+            "predictions are finite (see retrain.training)"
+        )
     return result
 
 

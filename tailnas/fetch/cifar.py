@@ -23,6 +23,7 @@ from tailnas.fetch.download import Checksum, fetched
 from tailnas.fetch.pickled_values import Refused, pickled_dict, text
 from tailnas.fetch.resize import resized
 from tailnas.fetch.settings import DataSet
+from tailnas.foundation.class_names import wrong_class_name
 from tailnas.foundation.errors import UserError
 
 DOWNLOADS = Path("data/downloads")
@@ -188,6 +189,8 @@ def _class_names(files: _Files, file: str, key: str) -> tuple[str, ...]:
         classes = ()
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise UserError(f"{files.path(file)}: {key}: {names!r:.60}; allowed: a list of two or more different names")
+    if wrong := wrong_class_name(classes):
+        raise UserError(f"{files.path(file)}: {key}: {wrong}")
     return classes
 
 

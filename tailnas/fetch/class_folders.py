@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+from tailnas.foundation.class_names import wrong_class_name
 from tailnas.foundation.errors import UserError
 
 IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
 """What file managers leave behind; names that start with a dot are ignored as well."""
 
 NAMED_AT_MOST = 10
-FORMULA = ("=", "+", "-", "@")
 
 
 def class_files(root: Path, key: str) -> dict[str, list[Path]]:
@@ -28,14 +27,8 @@ def class_files(root: Path, key: str) -> dict[str, list[Path]]:
     classes = {folder.name: sorted(files_below(folder, key), key=os.fspath) for folder in subfolders(root, key)}
     if len(classes) < 2:
         raise UserError(f"{key}: {root}: {len(classes)} directories; allowed: one per class, at least 2")
-    for name in classes:
-        if not name.isprintable():
-            raise UserError(f"{key}: {root}: class name {name!r}; allowed: printable UTF-8")
-        if name.startswith(FORMULA):
-            raise UserError(
-                f"{key}: {root}: class name {name!r} is a formula in a spreadsheet that opens the report's tables; "
-                f"allowed: another first character than {' '.join(FORMULA)}"
-            )
+    if wrong := wrong_class_name(classes):
+        raise UserError(f"{key}: {root}: {wrong}")
     _require_classes(root, classes, key)
     empty = [name for name, files in classes.items() if not files]
     if empty:
@@ -51,7 +44,7 @@ def elsewhere(path: Path) -> str:
 
 
 def _require_classes(root: Path, classes: dict[str, list[Path]], key: str) -> None:
-    """Raises UserError where directories are parts of the data that hold classes, or two names look the same."""
+    """Raises UserError where directories are parts of the data that hold classes."""
     parts = {name: {folder.name for folder in subfolders(root / name, key)} for name in classes}
     first = parts[min(parts)]
     own = {file.parent for files in classes.values() for file in files}
@@ -60,14 +53,6 @@ def _require_classes(root: Path, classes: dict[str, list[Path]], key: str) -> No
             f"{key}: {root}: {listed(sorted(parts))} all hold the same directories ({listed(sorted(first))}), and no "
             "files of their own; allowed: the classes themselves, or train/ and test/ that hold them"
         )
-    seen: dict[str, str] = {}
-    for name in classes:
-        other = seen.setdefault(unicodedata.normalize("NFC", name).strip(), name)
-        if other != name:
-            raise UserError(
-                f"{key}: {root}: the classes {other!a} and {name!a} look the same (they differ in how a "
-                "letter is written, or by a space); allowed: one directory for each class"
-            )
 
 
 def subfolders(folder: Path, key: str) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -253,11 +254,15 @@ def _read(files: Sequence[Path], name: str, image_size: int, channels: int) -> t
     images = Spool(shape)
     for row, path in enumerate(tqdm(files, desc=name, leave=False, disable=None)):
         try:
-            images.append(read_image(path, image_size, channels))
+            images.append(read_image(path, image_size, channels, partial(_say, name, path)))
         except Unreadable as error:
             problems[row] = str(error)
             images.append(np.zeros(shape[1:], np.uint8))
     return images.array(), problems
+
+
+def _say(name: str, path: Path, note: str) -> None:
+    print(f"data: {name}: {str(path)!r}: {note}", flush=True)
 
 
 def _require_whole(problems: dict[int, str], files: FileSet, settings: FileSettings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -14,12 +14,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tailnas.fetch.resize import as_channels, square
+from tailnas.foundation.machine import memory
 
 # Formats that hold pixels. Pillow knows more, but reads some of them by running other programs.
 FORMATS = (
     *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA"),
     *("TIFF", "WEBP"),
 )
+
+
+SCALED = ("JPEG", "MPO")
+"""Formats that Pillow decodes at a fraction of their size where no more is wanted."""
+GREY = ("1", "L", "P")
+"""Modes of one byte per pixel in Pillow's memory; it has four of the others."""
+MUCH = 2**29
 
 
 class Unreadable(ValueError):
@@ -32,13 +40,19 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def read_image(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
+def read_image(
+    path: Path, size: int, channels: int, note: Callable[[str], None] = lambda text: None
+) -> NDArray[np.uint8]:
     """uint8 (channels, size, size), or (1, size, size) of a grey image, which broadcasts.
 
     Of an animation, the first frame; turned as its EXIF orientation says; transparent parts become white; 16 bits
     become 8; resized to a square whatever its aspect ratio. Raises Unreadable.
+
+    note: called with a word on an image that takes much memory, before it does.
     """
     with opened(path) as image:
+        if (taken := _memory_of(image)) > MUCH:
+            note(f"{image.width} x {image.height} pixels take {taken / 2**30:.1f} GiB of memory to read")
         image.draft(None, (2 * size, 2 * size))  # lets JPEG decode at a fraction of its size
         image.load()
         return as_channels(square(plain(upright(image), channels), size), channels)
@@ -53,6 +67,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
             if image.format == "PNG":
                 _require_whole_png(path)
+            _require_room(image)
             yield image
     except Unreadable:
         raise
@@ -60,6 +75,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise Unreadable("not an image") from None
     except OSError as error:
         raise Unreadable(error.strerror or _one_line(error)) from None
+    except MemoryError:  # the machine's fault, not the file's
+        raise
     except Exception as error:  # decoders meet damage with nearly any exception
         raise Unreadable(_one_line(error)) from None
 
@@ -71,6 +88,20 @@ def _require_content(path: Path) -> None:
         raise Unreadable("not a regular file")
     if path.stat().st_size == 0:
         raise Unreadable("0 bytes")
+
+
+def _require_room(image: Image.Image) -> None:
+    """Raises Unreadable for an image that this machine's memory cannot hold."""
+    if (taken := _memory_of(image)) > (room := memory()):
+        raise Unreadable(
+            f"{image.width} x {image.height} pixels take {taken / 2**30:.1f} GiB of memory to read, of "
+            f"{room / 2**30:.1f} GiB"
+        )
+
+
+def _memory_of(image: Image.Image) -> int:
+    """Bytes that the pixels of an image take at least."""
+    return 0 if image.format in SCALED else (1 if image.mode in GREY else 4) * image.width * image.height
 
 
 def _require_whole_png(path: Path) -> None:

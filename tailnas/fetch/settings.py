@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from tailnas.foundation.errors import UserError, short
 from tailnas.foundation.extensions import Chosen, OneOf
 from tailnas.foundation.settings import FolderName, Section
+from tailnas.foundation.users_path import users_path
 
 SOURCE = OneOf("tailnas.sources", by="kind")
 
@@ -23,16 +23,7 @@ class DataSet(Section):
     def own_folders(self) -> dict[str, Path]:
         """The user's folders that are given, by their keys. Raises UserError where `~` names nobody's home."""
         given = {key: getattr(self, key) for key in self.local_paths}
-        return {key: _expanded(f"data: {self.name}: {key}", text) for key, text in given.items() if text is not None}
-
-
-def _expanded(key: str, text: str) -> Path:
-    try:
-        if "\0" in text:
-            raise RuntimeError("holds a NUL character")
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{key}: {short(text)}: {error}; allowed: a path, in which ~ is your home") from None
+        return {key: users_path(f"data: {self.name}: {key}", text) for key, text in given.items() if text is not None}
 
 
 class Data(Section):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 LONGEST = 80
+OURS = ("tailnas", "stages", "bridge", "workflow", "benchmarks", "tests")
 
 
 class UserError(Exception):
@@ -25,18 +27,29 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):
-        where, why = error.filename or "disk", error.strerror or " ".join(str(error).split())
+        where, why = error.filename or _here(), error.strerror or " ".join(str(error).split())
         return f"{where}: {why}; allowed: a readable file, a writable folder with space"
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in OURS:
+        return f"{error.name}: not installed; allowed: the environment that `make install` makes, activated"
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
         return "runtime.device: out of GPU memory; allowed: a smaller batch_size, channels or cells"
     no_memory = (
         *("can't allocate memory", "not enough memory", "can't start new thread", "Cannot allocate memory"),
+        *("bad_alloc", "Storage size calculation overflowed"),
         *("failed to map segment", "static TLS block"),  # while a library is loaded
     )
     told = isinstance(error, RuntimeError | ImportError) and any(text in str(error) for text in no_memory)
     if isinstance(error, MemoryError) or told:
         return "memory: not enough; allowed: a smaller data.image_size, batch_size, channels or cells, or more memory"
     return None
+
+
+def _here() -> str:
+    """The folder in which a process works, where an error names no file."""
+    try:
+        return str(Path.cwd())
+    except OSError:  # it is gone
+        return "this folder"
 
 
 def short(value: Any) -> str:
@@ -48,14 +61,15 @@ def short(value: Any) -> str:
         text = type(value).__name__
     if isinstance(value, float):
         text = str(value)
-    return _cut(text)
+    return cut(text)
 
 
 def plain(text: str) -> str:
     """`text` on one line, as it may go to a terminal: control characters written out, at most 2000 characters."""
     written = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return _cut(written, 2000)
+    return cut(written, 2000)
 
 
-def _cut(text: str, longest: int = LONGEST) -> str:
+def cut(text: str, longest: int = LONGEST) -> str:
+    """`text`, or its beginning where it is longer."""
     return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import sys
@@ -16,6 +17,20 @@ def peak_memory() -> dict[str, int]:
     if torch is not None and torch.cuda.is_initialized():
         peak["card_mib"] = torch.cuda.max_memory_allocated() // 1024**2
     return peak
+
+
+def memory() -> int:
+    """Bytes of memory that this process may have: of the machine, or less where a limit or a container says so."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    found += [
+        limit for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA) if (limit := resource.getrlimit(kind)[0]) > 0
+    ]
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            found.append(int(Path("/sys/fs/cgroup", file).read_text()))
+        except (OSError, ValueError):  # no container, or one without a limit
+            continue
+    return min(found)
 
 
 def hardware() -> dict[str, str]:

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from tailnas.foundation.errors import UserError, short
 from tailnas.foundation.yaml_file import read_yaml
 
 PIPELINE = Path("dvc.yaml")
@@ -18,12 +19,29 @@ ANY = "*"
 
 def declarations() -> dict[str, dict[str, Any]]:
     """The stages of dvc.yaml by name; of one that is multiplied, what each of its instances declares."""
-    return {name: document.get("do", document) for name, document in read_yaml(PIPELINE)["stages"].items()}
+    return {name: document.get("do", document) for name, document in _stages().items()}
+
+
+def _stages() -> dict[str, dict[str, Any]]:
+    """Raises UserError where dvc.yaml is not laid out as DVC wants it."""
+    document = read_yaml(PIPELINE)
+    stages = document.get("stages") if isinstance(document, dict) else None
+    if not isinstance(stages, dict):
+        raise UserError(f"{PIPELINE}: stages: {short(stages)}; allowed: a section with each stage under its name")
+    for name, stage in stages.items():
+        declared = stage.get("do", stage) if isinstance(stage, dict) else None
+        if not isinstance(declared, dict):
+            raise UserError(f"{PIPELINE}: stages.{name}: {short(stage)}; allowed: a section with cmd, deps and outs")
+        for what in ("deps", "params", "outs", "metrics", "plots"):
+            if not isinstance(declared.get(what, []), list):
+                given = short(declared[what])
+                raise UserError(f"{PIPELINE}: stages.{name}.{what}: {given}; allowed: a list, or no such key")
+    return stages
 
 
 def outputs(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Stage and path of every output of dvc.yaml, a user's own stages included, with `params` filled in."""
-    for name, document in read_yaml(PIPELINE)["stages"].items():
+    for name, document in _stages().items():
         each = _reference(document.get("foreach"), params) or {}
         entries = list(each.values() if isinstance(each, dict) else each) or [None]
         declared = document.get("do", document)

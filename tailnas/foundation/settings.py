@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from tailnas.foundation.errors import short
+from tailnas.foundation.errors import cut, short
 from tailnas.foundation.extensions import NameOf
 
 
@@ -26,7 +26,7 @@ class NoSettings(Section):
 def first_mistake(error: ValidationError, *section: str) -> str:
     """Key and value of the first thing that did not fit a type. section: where that was read from."""
     problem = error.errors(include_url=False)[0]
-    key = ".".join([*section, *map(str, problem["loc"])])
+    key = cut(".".join([*section, *map(str, problem["loc"])]))
     value = "missing" if problem["type"] == "missing" else short(problem["input"])
     return f"{key}: {value}" if key else value
 
@@ -39,8 +39,8 @@ def no_duplicates(values: list[Any]) -> list[Any]:
 
 
 Count = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0, le=1e30)]  # float32 ends at 3.4e38
+Positive = Annotated[float, Field(gt=0, le=1e30)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]

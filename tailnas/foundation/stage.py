@@ -10,6 +10,7 @@ import argparse
 import fcntl
 import gc
 import hashlib
+import io
 import json
 import os
 import platform
@@ -59,13 +60,20 @@ def arguments(description: str | None, *names: str, inputs: tuple[str, ...] = ()
 def main(run: Callable[[], None]) -> None:
     """Run a script; a user's mistake or the system's refusal is one line on stderr and exit status 1."""
     threading.excepthook = _thread_failed
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # of names that no terminal of this locale can show
     gc.freeze()  # collecting over the libraries' lasting objects took 3 % of a small network's search step
     try:
         run()
+        sys.stdout.flush()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interpreter that ends swallows it, with status 0
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has enough of it, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if (line := one_line(error)) is None:
             raise
@@ -90,7 +98,10 @@ class Stage:
         self.args = args
         self.output: Path = args.output
         self._params = read_yaml(PARAMS)
-        self._declaration: dict[str, Any] = declarations()[name]
+        declared = declarations()
+        if name not in declared:
+            raise UserError(f"dvc.yaml: stages: no {name!r}; allowed: the stages of the project under their names")
+        self._declaration: dict[str, Any] = declared[name]
         self.runtime = self._checked("runtime", Runtime)
         self.run = self.output.parent.name if self.output.name == name else self.output.name
         self._started = time.monotonic()
@@ -229,6 +240,8 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.close()
+        if isinstance(error, OSError) and error.filename is None:  # what is written says where, what is full does not
+            error.filename = str(self.output)
 
     def _finished(self) -> str:
         """What the last process that finished under this lock left there."""
@@ -251,10 +264,6 @@ class Stage:
             if self.output.exists():
                 shutil.rmtree(self.output)
             temporary.rename(self.output)
-        except OSError as error:
-            if error.filename is None:  # what is written says where, what is full does not
-                error.filename = str(self.output)
-            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._finish()

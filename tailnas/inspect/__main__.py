@@ -10,7 +10,9 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from tailnas.foundation.errors import UserError
 from tailnas.foundation.stage import main
+from tailnas.foundation.users_path import users_path
 from tailnas.inspect.duplicates import near_groups, same_groups
 from tailnas.inspect.files import listed_files, read_files
 from tailnas.inspect.picture import draw
@@ -59,10 +61,15 @@ def _sizes(summary: Summary) -> str:
 
 def run() -> None:
     parser = argparse.ArgumentParser(prog="python -m tailnas.inspect", description=__doc__)
-    parser.add_argument("folder", type=Path, help="one directory per class, or train/, val/ and test/ that hold them")
+    parser.add_argument("folder", help="one directory per class, or train/, val/ and test/ that hold them")
     parser.add_argument("--output", type=Path, help="folder for inspection.png and files.csv")
     args = parser.parse_args()
-    summary = inspected(args.folder.expanduser())
+    folder = users_path("folder", args.folder)
+    if args.output is not None and args.output.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"--output: {args.output} lies in {folder}, whose files are images; allowed: a folder elsewhere"
+        )
+    summary = inspected(folder)
     print(text(summary))
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)

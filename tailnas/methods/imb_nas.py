@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -25,6 +26,7 @@ from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.pretrained import Paths, supernet
 from tailnas.space.supernet import SuperNet
 from tailnas.training.checkpoint import Row
+from tailnas.training.loop import require_finite
 from tailnas.training.single_path import path_accuracy, statistics_images
 
 
@@ -53,10 +55,12 @@ class Scorer:
     data: DeviceImages
     normalisation: Normalisation
     batch_size: int
+    check: Callable[[float], None] = lambda largest: None
+    """Called with the largest absolute logit of a path."""
 
     def __call__(self, genotype: Genotype, index: int, step_done: Callable[[], None]) -> dict[str, float]:
         size = 2 * self.batch_size
-        score = path_accuracy(self.network, genotype, self.statistics, self.data, self.normalisation, size)
+        score = path_accuracy(self.network, genotype, self.statistics, self.data, self.normalisation, size, self.check)
         step_done()
         return {"balanced_accuracy": score}
 
@@ -116,7 +120,8 @@ def target_scorer(
     batches = Batches(task.weight_half, sampler, size, task.normalisation, None, generator)
     statistics = statistics_images(batches, settings.statistics_batches)
     history, cost = adapt_paths(adaptation, task, network, statistics)
-    return Scorer(network, statistics, task.architecture_half, task.normalisation, size), history, cost
+    check = partial(require_finite, task.training, task.loop.section, what="a prediction of a path")
+    return Scorer(network, statistics, task.architecture_half, task.normalisation, size, check), history, cost
 
 
 def pretrained(task: SearchTask, settings: Settings) -> dict[str, Tensor]:

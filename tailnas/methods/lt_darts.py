@@ -38,4 +38,5 @@ def search(task: SearchTask, settings: Settings) -> SearchResult:
         fix_classifier(objective.network, settings.scale, torch_generator(task.seed, "search", "classifier"))
     except ValueError as error:
         raise UserError(f"space.channels: {task.space.channels}, which gives {error} with lt_darts") from None
+    objective.scales = {"search.lt_darts.scale": settings.scale}
     return bilevel_search(task, objective, SAMPLERS[: objective.branches], settings.mixing)

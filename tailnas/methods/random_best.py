@@ -26,7 +26,7 @@ from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.device import autocast
 from tailnas.space.path_costs import candidate_network
 from tailnas.space.supernet import seeded_initialisation
-from tailnas.training.loop import InnerLoop
+from tailnas.training.loop import InnerLoop, require_finite
 from tailnas.training.supervised import fit
 
 
@@ -101,20 +101,22 @@ def trained_score(
         assert isinstance(logits, Tensor)
         return F.cross_entropy(logits.float(), labels), logits
 
+    loop = InnerLoop("search candidate", step_done)
     history = fit(
         network,
         loss,
         task.batches("weight", ["instance"])[0],
         training.model_copy(update={"epochs": settings.epochs}),
-        InnerLoop("search candidate", step_done),
+        loop,
         gradient_clip=training.gradient_clip,
     )
     with torch.no_grad():
         network.eval()
         batches = sequential_batches(task.architecture_half, 2 * training.batch_size, task.normalisation)
-        predictions = torch.cat([network(images).argmax(1) for images, _ in batches])
+        logits = torch.cat([network(images) for images, _ in batches])
+    require_finite(training, loop.section, float(logits.abs().max()), what="a prediction")
     return {
         "loss": float(history[-1]["loss"]),
-        "balanced_accuracy": balanced_accuracy(task.architecture_half.labels, predictions, task.num_classes),
+        "balanced_accuracy": balanced_accuracy(task.architecture_half.labels, logits.argmax(1), task.num_classes),
         "parameters": sum(weight.numel() for weight in network.parameters()),
     }

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tailnas.calibration.decisions import least_cost
 from tailnas.fetch.class_folders import files_below
-from tailnas.foundation.errors import UserError
+from tailnas.foundation.class_names import FORMULA
+from tailnas.foundation.errors import UserError, plain
 from tailnas.foundation.stage import main
 from tailnas.predict.classifier import Classifier, load_model
 from tailnas.predict.tables import read_costs, read_prior
@@ -95,7 +96,11 @@ def estimated(model: Classifier, rows: list[Row]) -> NDArray[np.float64] | None:
 def line(file: Path, probabilities: NDArray[np.float64], classes: tuple[str, ...], top: int, decided: str) -> str:
     """A file, what was `decided` unless that is "", and its `top` most probable classes."""
     best = np.argsort(-probabilities, kind="stable")[:top]
-    words = [f"{file}", *([f"{decided}:"] if decided else []), *(f"{classes[k]} {probabilities[k]:.3f}" for k in best)]
+    words = [
+        plain(str(file)),
+        *([f"{decided}:"] if decided else []),
+        *(f"{classes[k]} {probabilities[k]:.3f}" for k in best),
+    ]
     return "  ".join(words)
 
 
@@ -125,15 +130,15 @@ def classify(
     def lines() -> Iterator[list[str]]:
         for file, (own, problem) in zip(files, rows, strict=True):
             if problem:
-                broken.append(f"{file}: {problem}")
-                yield [str(file), "", "", *[""] * len(header), problem, *[""] * len(model.classes)]
+                broken.append(plain(f"{file}: {problem}"))
+                yield [_named(file), "", "", *[""] * len(header), problem, *[""] * len(model.classes)]
                 continue
             probabilities = own if prior is None else model.under_prior(own[None], prior)[0]
             further = [value for column in columns.values() for value in column(own, probabilities)]
             print(line(file, probabilities, model.classes, top, further[0] if decisions is not None else ""))
             best = int(probabilities.argmax())
             numbers = [f"{value:.6g}" for value in (probabilities[best], *probabilities)]
-            yield [str(file), model.classes[best], numbers[0], *further, "", *numbers[1:]]
+            yield [_named(file), model.classes[best], numbers[0], *further, "", *numbers[1:]]
 
     if table is None:
         for _ in lines():
@@ -141,7 +146,7 @@ def classify(
     else:
         temporary = table.with_name(f".{table.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("w", newline="", encoding="utf-8") as stream:
+            with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
                 writer = csv.writer(stream, lineterminator="\n")
                 writer.writerow(["file", "prediction", "probability", *header, "problem", *model.classes])
                 writer.writerows(lines())
@@ -151,6 +156,11 @@ def classify(
     for reason in broken:
         print(reason, file=sys.stderr)
     return len(broken)
+
+
+def _named(file: Path) -> str:
+    """The file in a table, where no spreadsheet takes its name for a formula."""
+    return f"./{file}" if str(file).startswith(FORMULA) else str(file)
 
 
 def _set(model: Classifier, probabilities: NDArray[np.float64]) -> list[str]:
@@ -193,6 +203,11 @@ def run() -> None:
     if args.abstain is not None and not 0 <= args.abstain <= 1:
         raise UserError(f"--abstain: {args.abstain}; allowed: a probability, 0 to 1")
     model, files = load_model(args.model), image_files(args.images)
+    if args.csv is not None and args.csv.exists():
+        tables = [Path(given) for given in (args.cost, args.prior) if given is not None]
+        read = [args.model, *tables, *(files if args.csv.suffix != ".csv" else ())]  # a table of before is no image
+        if any(file.exists() and file.samefile(args.csv) for file in read):
+            raise UserError(f"--csv: {args.csv} is one of the files that are read; allowed: another file")
     prior, decisions = chosen_prior(model, args.prior), None
     if args.cost is not None or args.abstain is not None:
         names, costs = (model.classes, None) if args.cost is None else read_costs(args.cost, model.classes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ def pretrain(
         network.eval()
         held = sequential_batches(held_out, 2 * settings.batch_size, normalisation)
         logits = torch.cat([network(images) for images, _ in held])
-        require_finite(loop.section, float(logits.abs().max()), what="a prediction")
+        require_finite(settings, loop.section, float(logits.abs().max()), what="a prediction")
         return balanced_accuracy(held_out.labels, logits.argmax(1), network.num_classes)
 
     chance = guessing(len(held_out), num_classes)
@@ -104,12 +105,14 @@ def train_paths(
     normalisation = Normalisation.of(train.images)
     path = torch_generator(seed, "pretrain", "path")
     chance = guessing(len(held_out), mixture.num_classes)
-    measure = _measure_paths(settings, network, train, held_out, normalisation, seed)
+    training = settings.model_copy(update={"epochs": single_path.epochs, "learning_rate": single_path.learning_rate})
+    check = partial(require_finite, training, loop.section, what="a prediction of a path")
+    measure = _measure_paths(settings, network, train, held_out, normalisation, seed, check)
     history = fit(
         network,
         single_path_loss(network, path, F.cross_entropy, settings.precision),
         _batches(settings, train, normalisation, network.num_classes, seed, "single path"),
-        settings.model_copy(update={"epochs": single_path.epochs, "learning_rate": single_path.learning_rate}),
+        training,
         loop,
         gradient_clip=settings.gradient_clip,
         parts={"path": GeneratorState(path)},
@@ -186,6 +189,7 @@ def _measure_paths(
     held_out: DeviceImages,
     normalisation: Normalisation,
     seed: int,
+    check: Callable[[float], None],
 ) -> Callable[[], float]:
     generator = torch_generator(seed, "pretrain", "measured paths")
     measured = [random_genotype(generator) for _ in range(MEASURED_PATHS)]
@@ -195,7 +199,7 @@ def _measure_paths(
 
     def measure() -> float:
         size = 2 * settings.batch_size
-        scores = [path_accuracy(network, path, statistics, held_out, normalisation, size) for path in measured]
+        scores = [path_accuracy(network, path, statistics, held_out, normalisation, size, check) for path in measured]
         return sum(scores) / len(scores)
 
     return measure

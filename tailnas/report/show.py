@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tailnas.foundation.errors import UserError
+from tailnas.foundation.errors import UserError, one_line
 from tailnas.report.comparisons import comparisons_table
 from tailnas.report.machine import write_page
 from tailnas.report.summary import results_table
@@ -31,13 +31,15 @@ def show(report: Path) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """A user's mistake is one line on stderr and exit status 1."""
+    """A user's mistake or the system's refusal is one line on stderr and exit status 1."""
     try:
         if len(arguments) != 1:
             raise UserError(f"report: {len(arguments)} folders; allowed: one, such as results/report")
         print(show(Path(arguments[0])))
-    except UserError as error:
-        sys.exit(str(error))
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        sys.exit(line)
 
 
 if __name__ == "__main__":

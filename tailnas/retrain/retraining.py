@@ -29,7 +29,7 @@ from tailnas.space.frozen import FrozenCell
 from tailnas.space.network import Network
 from tailnas.space.supernet import seeded_initialisation
 from tailnas.training.checkpoint import Row
-from tailnas.training.loop import Loop, require_finite
+from tailnas.training.loop import Loop, require_finite, scales
 from tailnas.training.supervised import GeneratorState, TrainingBatches, fit
 
 BRANCHES: dict[str, Callable[[Retrain, Network, ReweightedLoss, Source, int], Branches]] = {
@@ -95,6 +95,9 @@ def retrain(
         branches.set_epoch(epoch, epochs)
         reweighted.set_epoch(epoch, epochs)
 
+    at_fault = scales(settings.loss.settings, "retrain.loss") | scales(settings.branches, "retrain.branches")
+    if settings.network.auxiliary_weight:
+        at_fault["retrain.network.auxiliary_weight"] = settings.network.auxiliary_weight
     history = fit(
         branches.module,
         branches.loss,
@@ -105,6 +108,7 @@ def retrain(
         undecayed=family.undecayed(network.classifier),
         parts={"drop_path": GeneratorState(network.drop_path_generator)},
         start_epoch=start_epoch,
+        scales=at_fault,
     )
     network.classifier = family.trained_classifier(network.classifier)
     network.normalisation, network.image_size = (normalisation.mean, normalisation.std), data.images.shape[-1]
@@ -113,8 +117,7 @@ def retrain(
     with torch.no_grad():
         images, _ = next(sequential_batches(data, settings.training.batch_size, normalisation))
         largest = float(network.eval()(images).abs().max())
-    at_fault = f", or another scale in retrain.loss ({settings.loss.name})"
-    require_finite(loop.section, largest, network, what="a prediction", or_else=at_fault)
+    require_finite(settings.training, loop.section, largest, network, what="a prediction", scales=at_fault)
     return network, history
 
 

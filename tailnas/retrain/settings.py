@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from tailnas.foundation.extensions import Chosen, OneOf
-from tailnas.foundation.settings import Count, Fraction, NonNegative, Positive, Section, Share
+from tailnas.foundation.settings import Fraction, NonNegative, Positive, Section, Share
 from tailnas.imbalance.settings import Mixing
 from tailnas.training.settings import LastBatch, NetworkTraining
 
@@ -110,7 +110,9 @@ class MixtureConsistency(Section):
         description="k of the re-weighted loss's class weights, proportional to n^-k. The public code has 1."
     )
     consistency: NonNegative = Field(description="Weight gamma of the consistency loss. The public code has 10.")
-    projection: Count = Field(description="Dimension of the projected features. The public code has 128.")
+    projection: Annotated[int, Field(ge=1, le=65536)] = Field(
+        description="Dimension of the projected features. The public code has 128."
+    )
 
 
 class Contrastive(Section):
@@ -129,7 +131,9 @@ class Contrastive(Section):
     temperature: Positive = Field(
         description="What the cosines are divided by. Public code has 0.07 for bcl, 0.1 for proco."
     )
-    hidden: Count = Field(description="Units in the projector's hidden layer. 512 in ProCo's code.")
+    hidden: Annotated[int, Field(ge=1, le=65536)] = Field(
+        description="Units in the projector's hidden layer. 512 in ProCo's code."
+    )
     projection: Annotated[int, Field(ge=2, le=65536)] = Field(
         description="Dimension of the projected features. 128 in ProCo's code."
     )

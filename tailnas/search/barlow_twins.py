@@ -23,6 +23,7 @@ from tailnas.search.run import bilevel_cost, bilevel_search
 from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.device import autocast
 from tailnas.space.supernet import SuperNet, seeded_initialisation
+from tailnas.training.loop import scales
 
 VIEWS = 2
 SAMPLERS = ("instance",)
@@ -150,6 +151,7 @@ def unlabelled_search(task: SearchTask, settings: Unlabelled, relaxation: Relaxa
     network = task.single_branch()
     with seeded_initialisation(seed_for(task.seed, "search", "projector")):
         objective = BarlowTwins(network, settings.projector, settings.redundancy, task.training.precision, relaxation)
+    objective.scales = scales(settings, ".".join(["search", *task.run[:1]]))
     result = bilevel_search(two_views(task, settings.crop_padding), objective, SAMPLERS)
     del network.projector  # what is left is the super-network that every search writes
     return replace(result, cost=bilevel_cost(task, VIEWS, result.cost.weights_trained))

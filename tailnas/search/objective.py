@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,8 @@ class Objective(ABC):
     relaxation: Relaxation
     draws: bool = True
     """Whether a loss has a relaxation's random draws, or the expected weights."""
+    scales: Mapping[str, float] = MappingProxyType({})
+    """Keys by which a method scales the loss, and their values: for the line that says that it diverged."""
 
     @property
     def components(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from tailnas.search.bilevel import Bilevel, mean_losses
 from tailnas.search.cost import Cost, mixture_multiply_adds
 from tailnas.search.objective import Objective
 from tailnas.search.relaxation import Alphas, Relaxation, cells
-from tailnas.search.run import bilevel_cost
+from tailnas.search.run import bilevel_cost, scales_of
 from tailnas.search.steps import StepRunner
 from tailnas.search.task import SearchTask
 from tailnas.space.supernet import frozen_running_statistics
@@ -179,8 +179,10 @@ def perturbation_selection(
             bilevel.set_learning_rates(cosine_learning_rate(progress, highest, lowest), rates)
             objective.network.train()
             loss = mean_losses(runner.epoch(steps, step_done))["loss"]
-            require_finite("search.training", loss, objective.network)
+            require_finite(training, task.loop.section, loss, objective.network, scales=scales_of(task, objective))
         accuracy, negative_loss = score()
+        scored = scales_of(task, objective)
+        require_finite(training, task.loop.section, -negative_loss, what="the loss of predictions", scales=scored)
         row |= {"balanced_accuracy": accuracy, "loss": -negative_loss}
         return row
 

@@ -89,8 +89,8 @@ def bilevel_search(
         objective.network.train()
         row |= mean_losses(runner.epoch(steps, step_done))
         losses = float(row["loss"]) + float(row["architecture_loss"])
-        at_fault = ", or search.bilevel.architecture_learning_rate"
-        require_finite(task.loop.section, losses, objective.network, or_else=at_fault)
+        scales, architecture = scales_of(task, objective), bilevel.alphas.values()
+        require_finite(training, task.loop.section, losses, objective.network, scales=scales, more=architecture)
         record.append(relaxation.recorded(bilevel.alphas))
         row["balanced_accuracy"] = architecture_accuracy(task, objective, bilevel.alphas)
         if watched:
@@ -154,6 +154,11 @@ def resting_epochs(relaxation: Relaxation, epochs: int) -> int:
     return int(relaxation.warm_up * epochs)
 
 
+def scales_of(task: SearchTask, objective: Objective) -> dict[str, float]:
+    """Keys beside those of the weights' training that can be at fault where a search diverges."""
+    return {"search.bilevel.architecture_learning_rate": task.bilevel.architecture_learning_rate, **objective.scales}
+
+
 @torch.no_grad()
 def architecture_accuracy(task: SearchTask, objective: Objective, alphas: Mapping[str, Tensor]) -> float:
     """Balanced accuracy on the architecture half, in eval mode; the alphas have seen this half."""
@@ -161,5 +166,6 @@ def architecture_accuracy(task: SearchTask, objective: Objective, alphas: Mappin
     batches = sequential_batches(task.architecture_half, 2 * task.training.batch_size, task.normalisation)
     pairs = [(objective.logits(images, alphas), labels) for images, labels in batches]
     logits, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
-    require_finite(task.loop.section, float(logits.abs().max()), what="a prediction")
+    largest, scales = float(logits.abs().max()), scales_of(task, objective)
+    require_finite(task.training, task.loop.section, largest, what="a prediction", scales=scales)
     return balanced_accuracy(labels, logits.argmax(1), task.num_classes)

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from tailnas.data.dataset import Dataset
+from tailnas.fetch.class_folders import elsewhere
 from tailnas.fetch.file_set import FileSet, FileSettings, counts_of, grouped, read_files, shared_files
 from tailnas.foundation.errors import UserError
 
@@ -92,7 +93,8 @@ def _listed(root: Path, file: str, key: str) -> tuple[list[str], list[int]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{key}: {path}: cannot be read ({reason}); allowed: `path label` per line") from None
+        why = f"cannot be read ({reason}){elsewhere(path)}"
+        raise UserError(f"{key}: {path}: {why}; allowed: `path label` per line") from None
     names, labels = [], []
     for number, line in enumerate(lines, 1):
         words = line.rsplit(maxsplit=1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tailnas.data.dataset import Dataset
-from tailnas.fetch.class_folders import require_distinct
+from tailnas.fetch.class_folders import elsewhere, require_distinct
 from tailnas.fetch.file_set import (
     PARTS,
     VAL_TESTS,
@@ -23,6 +23,7 @@ from tailnas.fetch.file_set import (
     read_files,
     shared_files,
 )
+from tailnas.foundation.class_names import FORMULA, wrong_class_name
 from tailnas.foundation.errors import UserError, short
 
 COLUMNS = ("path", "label")
@@ -86,6 +87,8 @@ def _files(settings: Settings) -> tuple[FileSet, str]:
     classes = sorted(labels, key=(lambda label: (int(label), label)) if whole else None)
     if len(classes) < 2:
         raise UserError(f"{key}: {path}: {len(classes)} label(s); allowed: at least 2")
+    if wrong := wrong_class_name(classes):
+        raise UserError(f"{key}: {path}: {wrong}")
     number = {label: c for c, label in enumerate(classes)}
     names = [row["path"] for row in rows]
     files = [root / name for name in names]
@@ -114,7 +117,9 @@ def _rows(path: Path, root: Path, key: str) -> list[dict[str, str]]:
             lines = reader.line_num
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{key}: {path}: cannot be read ({reason}); allowed: a CSV file in UTF-8") from None
+        raise UserError(
+            f"{key}: {path}: cannot be read ({reason}){elsewhere(path)}; allowed: a CSV file in UTF-8"
+        ) from None
     if not rows:
         raise UserError(f"{key}: {path}: {lines} lines; allowed: a header and a row for each image")
     for number, row in enumerate(rows, 2):
@@ -123,6 +128,8 @@ def _rows(path: Path, root: Path, key: str) -> list[dict[str, str]]:
         for column in COLUMNS:
             if not row[column] or not row[column].isprintable():
                 raise UserError(f"{key}: {path} row {number}: {column}: {row[column]!r}; allowed: printable text")
+        if row["path"].startswith(FORMULA):
+            raise UserError(f"{key}: {path} row {number}: path: {row['path']!r}; allowed: no formula of a spreadsheet")
         if not (root / row["path"]).is_relative_to(root) or ".." in Path(row["path"]).parts:
             raise UserError(f"{key}: {path} row {number}: path: {row['path']!r}; allowed: a path below {root}")
     return rows

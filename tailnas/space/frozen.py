@@ -17,6 +17,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from tailnas.foundation.errors import UserError
+from tailnas.foundation.users_path import users_path
 from tailnas.genotype.pretrained import Pretrained
 from tailnas.space.network_cell import NetworkCell
 from tailnas.space.weights import load_state
@@ -66,7 +67,7 @@ class FrozenCell(NetworkCell):
 
     def load_weights(self) -> None:
         """Read the file of weights. Raises UserError: no file, another checksum, not the weights of this network."""
-        path = Path(self.pretrained.weights).expanduser()
+        path = users_path(f"{KEY}.weights", self.pretrained.weights)
         state = weights_in(path, self.pretrained.sha256)
         state = {name: v for name, v in state.items() if not name.startswith(f"{self.classifier_name}.")}
         # old files do not count batches

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from tailnas.foundation.errors import UserError
+from tailnas.foundation.class_names import wrong_class_name
+from tailnas.foundation.errors import UserError, cut
 from tailnas.foundation.settings import Count, Positive, Section, Share, first_mistake
 from tailnas.genotype.genotype import Edges, Genotype
 from tailnas.genotype.pretrained import Pretrained
@@ -28,6 +29,8 @@ from tailnas.space.weights import load_state, read_weights, require_state, save_
 AUXILIARY_MAP = 8
 TEMPERATURES = (1 / 20, 20.0)
 """Smallest and largest that a network may have."""
+LARGEST_WEIGHT = 1e18
+"""Squares of larger ones are infinite in float32."""
 
 
 def doubled(channels: int, stages: int) -> tuple[int, ...]:
@@ -352,7 +355,7 @@ class _Description(Section):
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     mean: tuple[Share, ...]
     std: tuple[Annotated[float, Field(ge=1e-6, le=1)], ...]
-    image_size: Count | None
+    image_size: Annotated[int, Field(ge=1, le=1024)] | None
     class_counts: tuple[Count, ...] | None
     prior: tuple[Annotated[float, Field(gt=0, le=1)], ...]
     temperature: Annotated[float, Field(ge=TEMPERATURES[0], le=TEMPERATURES[1])]
@@ -391,7 +394,7 @@ def load_model(path: Path | str, classes: Sequence[str] | None = None) -> Networ
     except ValidationError as error:
         raise UserError(f"{path}: {first_mistake(error)}; allowed: what the retrain stage writes") from None
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = cut(" ".join(str(error).split()), 200)
         raise UserError(f"{path}: unusable description ({reason}); allowed: what the retrain stage writes") from None
     mean, std = described.mean, described.std
     if len(mean) != described.in_channels or len(std) != described.in_channels:
@@ -412,11 +415,16 @@ def load_model(path: Path | str, classes: Sequence[str] | None = None) -> Networ
         raise UserError(
             f"{path}: class_thresholds: {len(described.class_thresholds)} numbers; allowed: {classes_there}, or none"
         )
+    if wrong := wrong_class_name(described.classes):
+        raise UserError(f"{path}: {wrong}")
     if classes is not None and tuple(classes) != described.classes:
         raise UserError(f"{path}: {len(described.classes)} other classes; allowed: the {len(classes)} of the data")
     for key, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise UserError(f"{path}: the tensor {key} holds NaN or infinity; allowed: finite numbers")
+        if not (tensor.abs() <= LARGEST_WEIGHT).all():
+            raise UserError(
+                f"{path}: the tensor {key} holds NaN or a number beyond {LARGEST_WEIGHT:g}; allowed: those of a "
+                "training that stayed finite"
+            )
         if key.endswith("running_var") and (tensor < 0).any():
             raise UserError(f"{path}: the tensor {key} holds a variance below 0; allowed: from 0")
     network = described.network()

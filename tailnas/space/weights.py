@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from tailnas.foundation.errors import UserError
+from tailnas.foundation.errors import UserError, cut
 from tailnas.foundation.whole_file import write_whole
 
 METADATA_KEY = "tailnas"
@@ -50,7 +50,7 @@ def read_weights(path: Path | str, kind: str | None = None) -> tuple[dict[str, T
             f"{path}: metadata without an entry {METADATA_KEY!r} that says what it is; allowed: weights of tailnas"
         )
     if kind is not None and config["kind"] != kind:
-        raise UserError(f"{path}: holds a {config['kind']}; allowed: a {kind}")
+        raise UserError(f"{path}: holds a {cut(str(config['kind']))}; allowed: a {kind}")
     return state, config
 
 

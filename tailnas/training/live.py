@@ -33,7 +33,7 @@ class Live:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with _locked(self.file, "a+") as stream:
             stream.seek(0)
-            rows = [row for row in csv.DictReader(stream) if row["run"] != self.run or int(row["epoch"]) <= done]
+            rows = [row for row in _whole(stream) if row["run"] != self.run or int(row["epoch"]) <= done]
             text = io.StringIO()
             writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
             writer.writeheader()
@@ -50,6 +50,14 @@ class Live:
                 csv.DictWriter(stream, COLUMNS, lineterminator="\n").writerow(line)
 
 
+def _whole(stream: IO[str]) -> Iterator[dict[str, str]]:
+    """The rows that are whole: a kill or a full disk may have cut one, or the head."""
+    lines = (line for line in stream.read().replace("\0", "").splitlines() if line != ",".join(COLUMNS))
+    for row in csv.DictReader(lines, COLUMNS):
+        if None not in row and None not in row.values() and row["epoch"].isdecimal() and row["epochs"].isdecimal():
+            yield row
+
+
 def last_epochs(file: Path) -> dict[str, tuple[int, int]]:
     """Of each run in `file`, the last epoch and how many there are to be; none where the file is missing or damaged."""
     try:
@@ -61,6 +69,6 @@ def last_epochs(file: Path) -> dict[str, tuple[int, int]]:
 
 @contextmanager
 def _locked(file: Path, mode: str) -> Iterator[IO[str]]:
-    with file.open(mode, encoding="utf-8", newline="") as stream:
+    with file.open(mode, encoding="utf-8", errors="replace", newline="") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield stream

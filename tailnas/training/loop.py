@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from tailnas.foundation.errors import UserError
+from tailnas.space.network import LARGEST_WEIGHT
 from tailnas.training.checkpoint import Checkpoint, Row, Stateful
 from tailnas.training.live import Live
 from tailnas.training.progress import Progress
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+    from tailnas.foundation.settings import Section
+    from tailnas.training.settings import Training
 
 RunEpoch = Callable[[int, Callable[[], None]], Row]
 """Runs epoch e (from 0), calls its second argument after each step, returns the epoch's line of history."""
@@ -138,22 +141,57 @@ def _event_writer(folder: Path, epochs_done: int) -> SummaryWriter:
     return SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None)
 
 
-def require_finite(
-    section: str, loss: float, network: nn.Module | None = None, *, what: str = "the loss", or_else: str = ""
-) -> None:
-    """Raises UserError where training has diverged: by its loss, or by a weight or statistic of `network`.
+USUAL = {"learning_rate": 0.1, "weight_decay": 0.01, "momentum": 0.9}
+USUAL_SCALE = 100.0
+"""Largest usual values, and that of settings by which a loss is scaled."""
 
-    section: where its learning rate stands. what: what `loss` is, if it is another number. or_else: further keys that
-    can be at fault.
+
+def require_finite(
+    training: Training,
+    section: str,
+    value: float,
+    network: nn.Module | None = None,
+    *,
+    what: str = "the loss",
+    scales: Mapping[str, float] | None = None,
+    more: Iterable[Tensor] = (),
+) -> None:
+    """Raises UserError where a training has diverged: by `value`, by a weight or statistic of `network`, or by `more`.
+
+    section: where the learning rate of `training` stands; a section that has nothing else leaves the rest to that of
+    the stage. what: what `value` is. scales: further keys that can be at fault, and what they are. The line begins with
+    the key that is the furthest above what is usual, and names the others.
     """
-    if math.isfinite(loss) and (network is None or all(map(_is_finite, network.state_dict().values()))):
+    weights = [*more, *(network.state_dict().values() if network is not None else ())]
+    if math.isfinite(value) and all(map(_is_sound, weights)):
         return
-    became = "a weight became infinite or nan" if math.isfinite(loss) else f"{what} became {loss}"
+    became = (
+        f"a weight became nan or larger than {LARGEST_WEIGHT:g}" if math.isfinite(value) else f"{what} became {value}"
+    )
+    whole = section if section.endswith(".training") else f"{section.partition('.')[0]}.training"
+    suspects = {
+        f"{section}.learning_rate": training.learning_rate,
+        f"{whole}.weight_decay": training.weight_decay,
+        f"{whole}.momentum": training.momentum,
+        **(scales or {}),
+    }
+    first = max(suspects, key=lambda key: suspects[key] / USUAL.get(key.rpartition(".")[2], USUAL_SCALE))
+    others = ", ".join(f"{key} ({number:g})" for key, number in suspects.items() if key != first)
+    clip = f", or a smaller {whole}.gradient_clip" if hasattr(training, "gradient_clip") else ""
     raise UserError(
-        f"{section}.learning_rate: {became}; allowed: a rate at which training stays finite (or a smaller "
-        f"weight_decay or momentum{or_else}, or a gradient_clip)"
+        f"{first}: {suspects[first]:g}: {became}; allowed: a value at which training stays finite; "
+        f"others that can be at fault: {others}{clip}"
     )
 
 
-def _is_finite(values: Tensor) -> bool:
-    return bool(torch.isfinite(values).all())
+def scales(settings: Section, key: str) -> dict[str, float]:
+    """The numbers above 0 in a section of params.yaml that stands under `key`, for `require_finite`."""
+    return {
+        f"{key}.{name}": float(value)
+        for name, value in settings
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    }
+
+
+def _is_sound(values: Tensor) -> bool:
+    return bool((values.abs() <= LARGEST_WEIGHT).all())

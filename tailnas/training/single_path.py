@@ -46,13 +46,14 @@ def path_accuracy(
     data: DeviceImages,
     normalisation: Normalisation,
     batch_size: int,
+    check: Callable[[float], None] = lambda largest: None,
 ) -> float:
-    """Balanced accuracy of one path on `data`, with BatchNorm statistics estimated anew on the images `statistics`."""
+    """Balanced accuracy of one path on `data`, with BatchNorm statistics estimated anew on the images `statistics`.
+
+    check: called with the largest absolute logit.
+    """
     with path_statistics(network, genotype, statistics):
-        predictions = torch.cat(
-            [
-                path_logits(network, genotype, images).argmax(1)
-                for images, _ in sequential_batches(data, batch_size, normalisation)
-            ]
-        )
-    return balanced_accuracy(data.labels, predictions, network.num_classes)
+        batches = sequential_batches(data, batch_size, normalisation)
+        logits = torch.cat([path_logits(network, genotype, images) for images, _ in batches])
+    check(float(logits.abs().max()))
+    return balanced_accuracy(data.labels, logits.argmax(1), network.num_classes)

@@ -47,13 +47,15 @@ def fit(
     start_epoch: Callable[[int], None] = lambda epoch: None,
     after_step: Callable[[], None] = lambda: None,
     measure: Callable[[], Mapping[str, float]] = dict,
+    scales: Mapping[str, float] | None = None,
 ) -> list[Row]:
     """Train `network` for `settings.epochs` epochs; returns one row per epoch: learning rate, mean loss, accuracy.
 
     loss: called on every batch with the network in training mode. gradient_clip: largest norm. undecayed: weights
     of the network without weight decay. parts: further state for the checkpoint. start_epoch: called with each epoch's
     number from 0. after_step: called after each step, to project weights. measure: more columns, after each epoch.
-    The accuracy is that of the training batches as they were seen.
+    The accuracy is that of the training batches as they were seen. scales: as `require_finite` takes them, which looks
+    at the loss and the weights after each epoch.
     """
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     free = {id(weight) for weight in undecayed}
@@ -93,7 +95,7 @@ def fit(
             "loss": float(torch.stack(losses).double().mean()),
             "accuracy": float(torch.stack(hits).mean()),
         }
-        require_finite(loop.section, float(row["loss"]), network)
+        require_finite(settings, loop.section, float(row["loss"]), network, scales=scales)
         return {**row, **measure()}
 
     state: dict[str, Any] = {"network": network, "optimiser": optimiser, "batches": batches, **(parts or {})}

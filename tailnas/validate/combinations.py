@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tailnas.fetch.source import shared_images
 from tailnas.foundation.errors import short
 from tailnas.foundation.settings import NATURAL
-from tailnas.genotype.genotype import HAND_MADE, Genotype
+from tailnas.genotype.genotype import HAND_MADE, Edges, Genotype
 from tailnas.genotype.primitives import NODES
 from tailnas.imbalance.settings import ConstantRatio
 from tailnas.retrain.loss import Loss, loss_class
@@ -21,6 +21,10 @@ from tailnas.training.settings import Cosine
 
 if TYPE_CHECKING:
     from tailnas.validate.parameters import Params
+
+
+WITHOUT_SEARCH = ("frozen", "given")
+"""Methods whose networks have a size of their own, or may have."""
 
 
 def mistakes(params: Params) -> Iterator[str]:
@@ -36,6 +40,7 @@ def warnings(params: Params) -> Iterator[str]:
     """One line for each combination that can be computed but hardly meant: two corrections, or work for nothing."""
     yield from _head_warnings(params)
     yield from _unused(params)
+    yield from _perhaps_too_few_parameters(params)
     betas = {"retrain.reweighting.beta": getattr(params.retrain.reweighting, "beta", None)}
     betas["adapt.beta"] = getattr(params.adapt.settings, "beta", None)
     betas |= {f"search.{name}.beta": getattr(params.search.method(name), "beta", None) for name in params.study.methods}
@@ -186,7 +191,8 @@ def _retrain(params: Params) -> Iterator[str]:
             f"retrain.reweighting.when: 'deferred' with retrain.training.epochs {epochs}, where it never begins; "
             "allowed: from 5 epochs"
         )
-    yield from _too_few_parameters(params)
+    if (too_few := too_few_parameters(params)) is not None:
+        yield too_few
     if retrain.augmentation.cutout > size:
         yield f"retrain.augmentation.cutout: {retrain.augmentation.cutout}; allowed: at most data.image_size ({size})"
     if retrain.network.auxiliary_weight > 0 and size != 32:
@@ -196,26 +202,47 @@ def _retrain(params: Params) -> Iterator[str]:
         )
 
 
-def _too_few_parameters(params: Params) -> Iterator[str]:
-    """A budget below that of any network of this depth, whatever a search finds: pooling has no parameters."""
+def too_few_parameters(params: Params, classes: int = 2) -> str | None:
+    """What to say of a budget below that of any network of this depth for so many classes, whatever a search finds:
+    pooling has no parameters.
+    """
     retrain = params.retrain
     if retrain.network.parameters is None:
-        return
-    cell = (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * NODES
+        return None
+    cell = _cell("max_pool_3x3")
     for method in params.study.methods:
+        if method in WITHOUT_SEARCH:
+            continue
         genotype = Genotype(network=method) if method in HAND_MADE else Genotype(cell, cell)
-        least = _least(retrain, genotype, params.data.channels)
+        least = _least(retrain, genotype, classes, params.data.channels)
         if retrain.network.parameters * (1 + TOLERANCE) < least:
-            yield (
+            return (
                 f"retrain.network.parameters: {retrain.network.parameters} with retrain.network.cells "
                 f"{retrain.network.cells} and study.methods entry {method!r}; allowed: at least {least}"
             )
-            return
+    return None
 
 
-def _least(retrain: Retrain, genotype: Genotype, channels: int) -> int:
-    """Parameters of the narrowest network of `genotype` for two classes."""
-    build = network_builder(retrain, genotype, 2, channels)
+def _perhaps_too_few_parameters(params: Params) -> Iterator[str]:
+    """A budget that some genotypes meet and others do not, which is known after the search alone."""
+    retrain, cell = params.retrain, _cell("sep_conv_5x5")
+    if retrain.network.parameters is None or set(params.study.methods) <= {*HAND_MADE, *WITHOUT_SEARCH}:
+        return
+    least = _least(retrain, Genotype(cell, cell), 2, params.data.channels)
+    if retrain.network.parameters * (1 + TOLERANCE) < least:
+        yield (
+            f"retrain.network.parameters: {retrain.network.parameters}: a genotype of wide separable convolutions "
+            f"alone has {least} at least; the retraining of one that does not fit stops"
+        )
+
+
+def _cell(primitive: str) -> Edges:
+    return ((primitive, 0), (primitive, 1)) * NODES
+
+
+def _least(retrain: Retrain, genotype: Genotype, classes: int, channels: int) -> int:
+    """Parameters of the narrowest network of `genotype`."""
+    build = network_builder(retrain, genotype, classes, channels)
     return smallest_size(lambda width: build(width, False))
 
 

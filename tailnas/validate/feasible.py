@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from tailnas.export.settings import missing_packages
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.extensions import Chosen
+from tailnas.foundation.machine import memory
 from tailnas.split.long_tail import planned_counts
+from tailnas.validate.combinations import too_few_parameters
+from tailnas.validate.memory import Images, require_memory
 from tailnas.validate.parameters import Params
 
 
@@ -27,14 +29,22 @@ def require_feasible(params: Params) -> None:
         _require_room(role, data, params)
         _require_tested(role, data, params)
     available, names = target.module.train_counts(target.settings), target.module.class_names(target.settings)
-    if available is None:
-        return
-    split = params.split
-    if split.folds is not None:
-        available = [count - -(-count // split.folds) for count in available]
-    for factor in params.study.imbalance_factors:
-        for seed in params.study.seeds:
-            planned_counts(available, factor, split.profile, split.class_order, split.n_max, seed, names)
+    train = None
+    if available is not None:
+        too_small = too_few_parameters(params, len(available))
+        if too_small is not None:
+            raise UserError(f"params.yaml: {too_small}")
+        split = params.split
+        if split.folds is not None:
+            available = [count - -(-count // split.folds) for count in available]
+        train = min(
+            sum(planned_counts(available, factor, split.profile, split.class_order, split.n_max, seed, names))
+            for factor in params.study.imbalance_factors
+            for seed in params.study.seeds
+        )
+    counts = source.module.train_counts(source.settings)
+    half, classes = (None, None) if train is None or available is None else (train // 2, len(available))
+    require_memory(params, Images(None if counts is None else sum(counts), half, train, classes))
 
 
 def _require_tested(role: str, data: Chosen, params: Params) -> None:
@@ -59,13 +69,18 @@ def _require_tested(role: str, data: Chosen, params: Params) -> None:
 
 def _require_room(role: str, data: Chosen, params: Params) -> None:
     """Images of the user's own go through a file, once more than they are kept; others are held in memory at once."""
-    needed = sum(data.module.train_counts(data.settings) or []) * params.data.channels * params.data.image_size**2
+    images = sum(data.module.train_counts(data.settings) or [])
+    if hasattr(data.module, "test_counts"):
+        images += sum(data.module.test_counts(data.settings))
+    elif isinstance(tested := getattr(data.settings, "test_per_class", None), int):
+        images += tested * len(data.module.class_names(data.settings))
+    needed = images * params.data.channels * params.data.image_size**2
     if hasattr(data.module, "watched"):
         room, where = shutil.disk_usage(Path.cwd()).free // 2, "half of this disk's free space"
     else:
-        room, where = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine's memory"
+        room, where = memory(), "this machine's memory"
     if needed > room:
         raise UserError(
-            f"params.yaml: data.{role}: {needed / 2**30:,.1f} GiB of training images with data.image_size "
+            f"params.yaml: data.{role}: {needed / 2**30:,.1f} GiB of images with data.image_size "
             f"{params.data.image_size}; allowed: at most {where} ({room / 2**30:,.1f} GiB)"
         )

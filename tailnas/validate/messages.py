@@ -24,7 +24,8 @@ def field_errors(error: ValidationError, schema: Node, document: Any) -> Iterato
         if problem["type"] == "missing":
             yield f"{key}: missing; allowed: {_describe(node, schema)}"
         elif problem["type"] == "extra_forbidden":
-            yield f"{key}: unknown key with value {value}; allowed: {', '.join(parent['properties']) or 'no key'}"
+            known = ", ".join(parent.get("properties", ())) or "no key"
+            yield f"{key}: unknown key with value {value}; allowed: {known}"
         elif problem["type"] == "value_error":
             yield f"{key}: {value}; allowed: {problem['msg'].removeprefix('Value error, ')}"
         elif "discriminator" in node and isinstance(problem["input"], dict):
@@ -63,6 +64,12 @@ def _locate(schema: Node, document: Any, location: tuple[int | str, ...]) -> tup
             child = node.get("items", {}) if isinstance(part, int) else node["properties"].get(part, {})
             parent, node = node, resolve(child, schema)
             value = value.get(part) if isinstance(value, dict) else None
+        elif part == "[key]":  # of a section whose keys are the user's to choose: the key itself is wrong
+            node = parent.get("propertyNames", {})
+        elif isinstance(node.get("additionalProperties"), dict):
+            key.append(str(part))
+            parent, node = node, resolve(node["additionalProperties"], schema)
+            value = None
     return plain(".".join(key)), node, parent
 
 
@@ -96,7 +103,7 @@ def _describe(node: Node, schema: Node) -> str:
         return ", ".join(map(str, node["enum"]))
     kind = node.get("type")
     if kind == "object":
-        keys = ", ".join(node["properties"])
+        keys = ", ".join(node.get("properties") or node.get("propertyNames", {}).get("enum", ()))
         return f"a section with the keys {keys}" if keys else "an empty section"
     if kind == "array":
         least = node.get("minItems", 0)

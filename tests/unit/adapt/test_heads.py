@@ -141,8 +141,17 @@ def test_history_is_about_the_head_that_is_saved(name, network, loop):
 
 def test_a_head_whose_predictions_are_not_finite_is_a_divergence(network, loop):
     nn.init.constant_(network.classifier.weight, 3e38)
-    with pytest.raises(UserError, match=r"^adapt\.training\.learning_rate: a prediction became (inf|nan); allowed: "):
+    with pytest.raises(
+        UserError, match=r"^adapt\.method: 'none': a prediction became (inf|nan); allowed: a retrained "
+    ):
         adapt(method("none"), network, images(), 0, loop)
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"none", "tau_norm"}))
+@pytest.mark.parametrize("fault", ["learning_rate", "weight_decay"])
+def test_a_head_that_diverges_in_its_only_epoch_names_the_key(name, fault, network, loop):
+    with pytest.raises(UserError, match=rf"^adapt\.training\.{fault}: 1e\+30: .* became .*; allowed: "):
+        adapt(method(name, epochs=1, **{fault: 1e30}), network, images(), 0, loop)
 
 
 def test_a_progressive_sampler_advances_while_a_head_is_trained(loop):

@@ -150,6 +150,16 @@ def test_files_that_a_kill_left_cut_are_put_aside_with_one_line(copies, name, te
     assert project.kept() == before and project.is_clean()
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(copies):
+    """Such as another user's, or one on a disk that is mounted read-only."""
+    _, project = copies
+    (project.root / ".dvc" / "tmp").rename(project.root / "tmp")
+    (project.root / ".dvc" / "tmp").write_text("no folder\n")
+    code = "from bridge.interior import *\ntry: Pipeline()\nexcept PipelineError as error: print(error)"
+    said = project.run(sys.executable, "-c", code)
+    assert ".dvc/tmp" in said and len(said.splitlines()) == 1
+
+
 def test_entries_of_dead_processes_whose_numbers_live_on_are_forgotten(copies):
     """After a restart numbers begin anew: one now belongs to another command, one to a process that is too young."""
     _, project = copies

@@ -498,3 +498,29 @@ def test_train_twice(tmp_path) -> None:
 def test_classes_that_look_the_same(tmp_path, one, other) -> None:
     fill(tmp_path, {one: 4, other: 4, "c": 4})
     told(settings(tmp_path), f"{min(one, other)!a} and {max(one, other)!a} look the same")
+
+
+def test_an_image_that_takes_much_memory_says_so_before(tmp_path, monkeypatch, capsys) -> None:
+    """Of 2000 x 1000 pixels in colour, of each of which Pillow keeps four bytes."""
+    fill(tmp_path, {"a": 5, "b": 5})
+    Image.new("RGB", (2000, 1000)).save(tmp_path / "a/scan.png")
+    Image.new("RGB", (2000, 1000)).save(tmp_path / "a/photo.jpg")
+    monkeypatch.setattr("tailnas.fetch.image_file.MUCH", 2**22)
+    folder.load(settings(tmp_path), 16, 1)
+    assert f"data: mine: '{tmp_path}/a/scan.png': 2000 x 1000 pixels take 0.0 GiB of memory" in capsys.readouterr().out
+    monkeypatch.setattr("tailnas.fetch.image_file.memory", lambda: 2**22)
+    with pytest.raises(
+        UserError, match=r"1 of 12 files .*scan\.png' \(2000 x 1000 pixels take 0\.0 GiB of memory to read"
+    ):
+        folder.load(settings(tmp_path), 16, 1)
+
+
+def test_want_of_memory_is_not_the_files_fault(tmp_path, monkeypatch) -> None:
+    fill(tmp_path, {"a": 5, "b": 5})
+
+    def full(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", full)
+    with pytest.raises(MemoryError):
+        folder.load(settings(tmp_path), 16, 1)

@@ -335,17 +335,20 @@ def raising(error):
     [
         (UserError("adapt.epochs: 0; allowed: 1"), "adapt.epochs: 0; allowed: 1"),
         (OSError(28, "No space left on device", "results/x"), "results/x: No space left on device; allowed: "),
-        (OSError(28, "No space left on device"), "disk: No space left on device; allowed: "),
+        (OSError(28, "No space left on device"), "HERE: No space left on device; allowed: "),
         (MemoryError(), "memory: not enough; allowed: "),
         (np.empty, "memory: not enough; allowed: "),
         (torch.empty, "memory: not enough; allowed: "),
+        (RuntimeError("std::bad_alloc"), "memory: not enough; allowed: "),
         (PermissionError(13, "Permission denied", "results"), "results: Permission denied; allowed: "),
     ],
 )
 def test_a_mistake_is_one_line_and_status_1(error, line):
     with pytest.raises(SystemExit) as ended:
         main(raising(error))
-    assert str(ended.value).startswith(line)  # sys.exit prints text to stderr and exits with status 1
+    assert str(ended.value).startswith(
+        line.replace("HERE", str(Path.cwd()))
+    )  # sys.exit prints text to stderr and exits with status 1
     assert "\n" not in str(ended.value)
 
 
@@ -358,3 +361,16 @@ def test_an_interrupt_by_keyboard_has_its_status():
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         main(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["a locale of ASCII", "a closed pipe"])
+def test_output_that_cannot_be_shown_or_goes_nowhere_is_no_traceback(closed):
+    code = "from tailnas.foundation.stage import main\nmain(lambda: print('\\udcff \u00e9\\n' * 50_000))"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "ascii"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, **streams) as done:
+        if closed:
+            done.stdout.close()
+        else:
+            assert done.stdout.read().startswith(b"\\udcff \\xe9\n")
+        assert done.stderr.read() == b"" and done.wait() == (141 if closed else 0)

@@ -13,6 +13,8 @@ RAISED = {
     "MemoryError": "memory: not enough; allowed: ",
     "ImportError('libx.so: failed to map segment from shared object')": "memory: not enough; allowed: ",
     "OSError(24, 'Too many open files', 'libx.so')": "libx.so: Too many open files; allowed: ",
+    "ModuleNotFoundError(name='numpy')": "numpy: not installed; allowed: the environment that `make install` makes",
+    "ModuleNotFoundError(name='tailnas.gone')": "Traceback",
     "ValueError('a bug')": "Traceback",
 }
 

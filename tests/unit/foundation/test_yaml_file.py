@@ -37,7 +37,8 @@ def test_values_read_as_dvc_reads_them(tmp_path, text, value):
         (b"\xff\xfe\x00", " "),
         (b"[" * 100_000, " nested too deeply"),
         (b"name: 2026-01-05", " name: 2026-01-05 is of the type date (text needs quotes)"),
-        (b"a: {b: !!bool 3}", " cannot be read (KeyError"),
+        (b"a: {b: !!bool 3}", " line 1, column 8: cannot be read (KeyError"),
+        (b"a: &x [*x, 1]\nb:\n- c: !!int x\n", " line 3, column 6: cannot be read (ValueError"),
         (b"a: !!map [1]", " line 1, column 4: expected a mapping node"),
         (b"a: [!!set {x}]", " a.0: {'x'} is of the type set"),
         (b"a: &a [*a]", " a.0: holds itself"),
@@ -114,8 +115,13 @@ def test_every_document_reads_as_dvc_reads_it_or_is_one_line(tmp_path, examples)
     check()
 
 
-def test_a_small_file_that_is_endless_by_aliases_is_read_at_once(tmp_path):
+def test_a_small_file_that_is_endless_by_aliases_is_refused_at_once(tmp_path):
     lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 60))]
     (tmp_path / "a.yaml").write_text("\n".join(lines))
-    found = read_yaml(tmp_path / "a.yaml")["a59"]
+    with pytest.raises(
+        UserError, match=r"a\.yaml: a6: holds 1,[0-9,]+ values, counting .*; allowed: YAML as in presets/"
+    ):
+        read_yaml(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("\n".join(lines[:6]))
+    found = read_yaml(tmp_path / "a.yaml")["a5"]
     assert short(found).startswith("[[[") and len(short(found)) == 80

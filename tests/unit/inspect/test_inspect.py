@@ -7,7 +7,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from tailnas.inspect.__main__ import inspected, text
+from tailnas.foundation.errors import UserError
+from tailnas.inspect.__main__ import inspected, run, text
 from tailnas.inspect.duplicates import near_groups, same_groups
 from tailnas.inspect.files import SIDE, fingerprint
 from tailnas.inspect.picture import draw
@@ -175,3 +176,13 @@ def test_a_picture_of_many_classes_without_any_whole_image(tmp_path) -> None:
     assert "no whole image" in text(summary)
     draw(summary, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("output", ["birds", "birds/a", "birds/new"])
+def test_pictures_are_not_written_among_images(tmp_path, monkeypatch, output) -> None:
+    (tmp_path / "birds" / "a").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["inspect", "birds", "--output", output])
+    with pytest.raises(UserError, match=r"^--output: .* lies in birds, whose files are images; allowed: "):
+        run()
+    assert [path.name for path in (tmp_path / "birds").rglob("*")] == ["a"]

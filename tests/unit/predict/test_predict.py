@@ -1,4 +1,5 @@
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from tailnas.predict.__main__ import image_files, run
 from tailnas.space.network import Network, save_model
 from tailnas.space.supernet import seeded_initialisation
 
-CLASSES = ("Fuß", "a, b", "=1")
+CLASSES = ("Fuß", "a, b", "1=1")
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +162,7 @@ def test_sets_are_columns_at_the_models_own_prior(model_file, images, tmp_path, 
 def test_priors(model_file, images, tmp_path, monkeypatch, capsys, prior) -> None:
     own = numbers(predicted(monkeypatch, capsys, tmp_path, model_file, images)[0])
     wanted = {"uniform": np.ones(3), "training": np.array([50, 20, 5]), "file": np.array([1, 0, 3.5])}
-    (tmp_path / "prior.csv").write_text('class,frequency\n=1,3.5\nFuß,1\n"a, b",0\n', encoding="utf-8")
+    (tmp_path / "prior.csv").write_text('class,frequency\n1=1,3.5\nFuß,1\n"a, b",0\n', encoding="utf-8")
     given = tmp_path / "prior.csv" if prior == "file" else prior
     rows, said = predicted(monkeypatch, capsys, tmp_path, model_file, images, "--prior", given)
     if prior == "em":
@@ -175,7 +176,7 @@ def test_priors(model_file, images, tmp_path, monkeypatch, capsys, prior) -> Non
 
 def test_costs_and_abstaining(model_file, images, tmp_path, monkeypatch, capsys) -> None:
     costs = tmp_path / "costs.csv"
-    costs.write_text('class,keep,"ask, then"\n"a, b",0,1\n=1,5,1\nFuß,2,1\n', encoding="utf-8")
+    costs.write_text('class,keep,"ask, then"\n"a, b",0,1\n1=1,5,1\nFuß,2,1\n', encoding="utf-8")
     rows, said = predicted(monkeypatch, capsys, tmp_path, model_file, images, "--cost", costs)
     own = numbers(rows)
     expected = np.where(own @ [2, 0, 5] <= own.sum(1), "keep", "ask, then")
@@ -191,13 +192,13 @@ def test_costs_and_abstaining(model_file, images, tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("option", "text", "said"),
     [
-        ("--prior", "class,frequency\nFuß,1\n=1,2\n", '"a, b": 0 lines; allowed: 1 for each class'),
-        ("--prior", "class,frequency\nFuß,1\n=1,2\ngull,3\n", '"gull"; allowed: the classes of the model'),
-        ("--prior", 'class,f\nFuß,1\n=1,-2\n"a, b",3\n', '"=1": "-2"; allowed: a finite number from 0'),
-        ("--prior", 'class,f\nFuß,0\n=1,0\n"a, b",0\n', "no class has a frequency above 0"),
-        ("--prior", 'class,f\nFuß,1\n=1\n"a, b",3\n', '"=1": 1 values; allowed: 2, as in the first line'),
+        ("--prior", "class,frequency\nFuß,1\n1=1,2\n", '"a, b": 0 lines; allowed: 1 for each class'),
+        ("--prior", "class,frequency\nFuß,1\n1=1,2\ngull,3\n", '"gull"; allowed: the classes of the model'),
+        ("--prior", 'class,f\nFuß,1\n1=1,-2\n"a, b",3\n', '"1=1": "-2"; allowed: a finite number from 0'),
+        ("--prior", 'class,f\nFuß,0\n1=1,0\n"a, b",0\n', "no class has a frequency above 0"),
+        ("--prior", 'class,f\nFuß,1\n1=1\n"a, b",3\n', '"1=1": 1 values; allowed: 2, as in the first line'),
         ("--prior", "", "empty; allowed: a header and a line for each class"),
-        ("--cost", 'class,keep\nFuß,1\n=1,2\n"a, b",3\n', 'columns "class, keep"; allowed: class and two or more'),
+        ("--cost", 'class,keep\nFuß,1\n1=1,2\n"a, b",3\n', 'columns "class, keep"; allowed: class and two or more'),
         ("--cost", None, "No such file or directory; allowed: a CSV file"),
     ],
 )
@@ -217,3 +218,24 @@ def test_the_mode_of_the_network_does_not_matter(model_file, images) -> None:
     model.network.train()
     np.testing.assert_array_equal(model.predict_files([images / "a.png"]), expected)
     assert torch.is_grad_enabled()
+
+
+def test_a_table_replaces_nothing_that_is_read(model_file, images, monkeypatch) -> None:
+    for own in (model_file, images / "a.png"):
+        before = own.read_bytes()
+        monkeypatch.setattr(sys, "argv", ["predict", str(model_file), str(images), "--csv", str(own)])
+        with pytest.raises(UserError, match=r"^--csv: .* is one of the files that are read; allowed: another file$"):
+            run()
+        assert own.read_bytes() == before
+
+
+def test_names_of_any_bytes_are_printed_and_are_no_formulas(model_file, images, tmp_path, monkeypatch, capsys) -> None:
+    for name in (b"=1+1.png", b"\x1b[31m.png", b"\xff.png", "é.png".encode()):
+        (tmp_path / os.fsdecode(name)).write_bytes((images / "a.png").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["predict", str(model_file), "=1+1.png", ".", "--csv", "table.csv"])
+    run()
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) == 5 and all(map(str.isprintable, said.splitlines()))
+    rows = (tmp_path / "table.csv").read_bytes().splitlines()
+    assert len(rows) == 6 and rows[1].startswith(b"./=1+1.png,")

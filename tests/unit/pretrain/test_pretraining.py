@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from tailnas.batches.batches import sequential_batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.foundation.errors import UserError
 from tailnas.pretrain.pretraining import pretrain, train_paths
 from tailnas.pretrain.settings import SinglePath
 from tailnas.space.settings import Space
@@ -117,3 +118,17 @@ def test_an_interruption_of_single_paths_leaves_no_trace(tmp_path, dying):
             paths(start, dying(loop(tmp_path / "cut"), moment), epochs=2)
     resumed, rows = paths(start, loop(tmp_path / "cut"), epochs=2)
     assert rows == history and same(resumed.state_dict(), network.state_dict())
+
+
+@pytest.mark.parametrize("fault", ["learning_rate", "weight_decay"])
+def test_a_pretraining_whose_only_step_diverges_names_the_key(fault, tmp_path):
+    """Of the mixture, and of the single paths: one step, after which no loss would tell."""
+    wrong = SETTINGS.model_copy(update={"epochs": 1, "batch_size": 36, fault: 1e30, "gradient_clip": None})
+    with pytest.raises(UserError, match=rf"^pretrain\.training\.{fault}: 1e\+30: .* became .*; allowed: "):
+        pretrain(wrong, Space(channels=2, cells=3), *DATA, 3, 0, loop(tmp_path))
+    network, _ = mixture(loop(tmp_path), epochs=0)
+    part = loop(tmp_path).part("single-path", "pretrain.single_path")
+    rate = 1e30 if fault == "learning_rate" else 0.03
+    key = {"learning_rate": "single_path", "weight_decay": "training"}[fault]
+    with pytest.raises(UserError, match=rf"^pretrain\.{key}\.{fault}: 1e\+30: .* became .*; allowed: "):
+        train_paths(wrong, SinglePath(epochs=1, learning_rate=rate), network, *DATA, 0, part)

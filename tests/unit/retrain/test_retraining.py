@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from tailnas.batches.batches import Batches
 from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.foundation.errors import UserError
 from tailnas.foundation.yaml_file import read_yaml
 from tailnas.genotype.genotype import DARTS_V1, DARTS_V2, Genotype
 from tailnas.imbalance.samplers import SAMPLERS, class_probabilities, make_sampler
@@ -115,6 +116,21 @@ def test_branches_that_may_be_chosen_are_those_that_there_are():
     properties = [part.model_json_schema()["properties"]["name"] for part in BRANCH_SETTINGS]
     names = [name for part in properties for name in part.get("enum", [part.get("const")])]
     assert names == list(BRANCHES)
+
+
+FAULTS = {
+    "retrain.training.learning_rate": ({"learning_rate": 1e30}, LOSSES),
+    "retrain.training.weight_decay": ({"weight_decay": 1e30}, ("cross_entropy", "ldam")),
+    "retrain.loss.scale": ({"loss": LOSSES["ldam"] | {"scale": 1e30}}, ("",)),
+}
+
+
+@pytest.mark.parametrize(("key", "loss"), [(key, loss) for key, (_, losses) in FAULTS.items() for loss in losses])
+def test_a_retraining_whose_only_step_diverges_names_the_key(key, loss, tmp_path):
+    changes = {"loss": LOSSES[loss]} if loss else {}
+    chosen = settings(epochs=1, batch_size=24, gradient_clip=None, **changes, **FAULTS[key][0])
+    with pytest.raises(UserError, match=rf"^{key}: 1e\+30: .* became .*; allowed: .* at fault: retrain\."):
+        trained(chosen, tmp_path)
 
 
 PUBLISHED = [

@@ -201,6 +201,11 @@ class TestModelFile:
         assert "no such file" in error()
         save_weights(path, state, config | {"kind": "supernet"})
         assert "holds a supernet; allowed: a network" in error()
+        save_weights(path, state, config | {"kind": "x" * 10**5})
+        assert "holds a xxx" in error() and len(error()) < 300 + len(str(path))
+        for name in ("=cmd|' /C calc'!A0", "\x1b[31m", self.classes[0], f"{self.classes[0]} "):
+            save_weights(path, state, config | {"classes": [*self.classes[:-1], name]})
+            assert "class" in error()
         save_weights(path, state, {})
         assert "metadata without an entry 'tailnas'" in error()
         save_weights(path, {k: v for k, v in state.items() if k != "stem.0.weight"}, config)
@@ -210,12 +215,15 @@ class TestModelFile:
         save_weights(path, state | {"classifier.bias": torch.zeros(3)}, config)
         assert "classifier.bias has shape (3,); allowed: (10,)" in error()
         save_weights(path, state | {"classifier.bias": torch.full((10,), torch.nan)}, config)
-        assert "classifier.bias holds NaN or infinity" in error()
+        assert "classifier.bias holds NaN or a number beyond 1e+18" in error()
+        save_weights(path, state | {"classifier.bias": torch.full((10,), 1e30)}, config)
+        assert "classifier.bias holds NaN or a number beyond 1e+18" in error()
         for key, value in (
             *[("genotype", 3), ("channels", "4"), ("std", None), ("classes", 10), ("classes", "abcdefghij")],
             *[("std", [0.0]), ("std", [float("nan")]), ("mean", [1e308]), ("mean", [True]), ("feature_norm", "nan")],
             *[("feature_norm", float("nan")), ("feature_norm", -1.0), ("cells", 10_000), ("cells", 3.0)],
             *[("branches", 3), ("in_channels", 2**40), ("reductions", [-1]), ("more", 1)],
+            *[("image_size", 10_000), ("temperature", 0.0), ("prior", [2.0] * 10), ("class_counts", [0] * 10)],
         ):
             save_weights(path, state, config | {key: value})
             assert f"{path}: {key}" in error()

@@ -59,3 +59,15 @@ def test_a_damaged_file_says_nothing(tmp_path):
     assert last_epochs(tmp_path / "none.csv") == {}
     (tmp_path / "cut.csv").write_text("run,epoch\na,x\n")
     assert last_epochs(tmp_path / "cut.csv") == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "run,epo", "a,3,4,0.1,,\n", ",".join(COLUMNS) + "\na,1,4,0.1,,\nb,x,4", "\0\0\0", "\udcff\n", '"a\n']
+)
+def test_a_file_that_a_kill_has_cut_loses_what_is_not_whole(tmp_path, text):
+    file = tmp_path / "live" / "search.csv"
+    file.parent.mkdir()
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    train(tmp_path, "c", 2)
+    assert [row for row in rows(file) if row[0] == "c"] == [("c", 1, "1.0"), ("c", 2, "0.5")]
+    assert {row[0] for row in rows(file)} <= {"a", "c"}

@@ -37,7 +37,7 @@ def loop(folder):
     return Loop("retrain test", folder / "fit.pt", folder / "events", "none")
 
 
-def run(loop, sampler="instance", gradient_clip=1.0, **changes):
+def run(loop, sampler="instance", gradient_clip=1.0, scale=1.0, **changes):
     """Train a small convolution with batch normalisation and drop-out of its own; returns history and weights."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (30, 1, 8, 8), generator=generator).to(torch.uint8)
@@ -57,7 +57,7 @@ def run(loop, sampler="instance", gradient_clip=1.0, **changes):
     noise = torch.Generator().manual_seed(3)
 
     def loss(inputs, labels):
-        logits = network(inputs)
+        logits = scale * network(inputs)
         logits = logits * (torch.rand(logits.shape, generator=noise) > 0.1)
         return F.cross_entropy(logits, labels), logits
 
@@ -69,6 +69,7 @@ def run(loop, sampler="instance", gradient_clip=1.0, **changes):
         loop,
         gradient_clip=gradient_clip,
         parts={"noise": GeneratorState(noise)},
+        scales={"retrain.loss.scale": scale},
     )
     return history, network.state_dict()
 
@@ -150,9 +151,22 @@ def test_only_weights_that_want_gradients_move(tmp_path):
     assert changed == [False, False, True, True]
 
 
-def test_divergence_names_the_rate(tmp_path):
-    with pytest.raises(UserError, match=r"^retrain\.training\.learning_rate: the loss became (nan|inf); allowed: "):
-        run(loop(tmp_path), gradient_clip=None, learning_rate=1e38, epochs=8)
+@pytest.mark.parametrize("section", ["retrain.training", "pretrain.single_path"])
+@pytest.mark.parametrize("fault", ["learning_rate", "weight_decay", "scale"])
+def test_divergence_names_what_is_at_fault_first_and_then_the_rest(section, fault, tmp_path):
+    stage = section.partition(".")[0]
+    keys = {"learning_rate": f"{section}.learning_rate", "weight_decay": f"{stage}.training.weight_decay"}
+    keys["scale"] = "retrain.loss.scale"
+    scale = 1e30 if fault == "scale" else 30.0
+    changes = {} if fault == "scale" else {fault: 1e38}
+    own = Loop(f"{stage} test", tmp_path / "fit.pt", tmp_path / "events", "none")
+    first, *others = keys.pop(fault), *keys.values()
+    with pytest.raises(UserError) as error:
+        run(own.part("x", section), gradient_clip=None, scale=scale, epochs=8, **changes)
+    line = str(error.value)
+    assert line.startswith(f"{first}: 1e+3") and (": the loss became " in line or ": a weight became " in line), line
+    said = line.partition("; allowed: a value at which training stays finite; others that can be at fault: ")[2]
+    assert all(f"{key} (" in said for key in others) and "gradient_clip" not in said, line
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -198,16 +212,10 @@ def test_momentum_and_weight_decay_by_hand(nesterov, tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_weight_or_statistic_that_is_not_finite_is_a_divergence(name, value):
     network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
-    require_finite("retrain.training", 1.0, network)
+    require_finite(SETTINGS, "retrain.training", 1.0, network)
     network.state_dict()[name][0] = value
-    with pytest.raises(UserError, match=r"^retrain\.training\.learning_rate: a weight became .*; allowed: "):
-        require_finite("retrain.training", 1.0, network)
-
-
-def test_the_section_of_a_phase_is_named(tmp_path):
-    part = loop(tmp_path).part("single-path", "pretrain.single_path")
-    with pytest.raises(UserError, match=r"^pretrain\.single_path\.learning_rate: "):
-        run(part, gradient_clip=None, learning_rate=1e38, epochs=8)
+    with pytest.raises(UserError, match=r"^retrain\.training\.learning_rate: 0\.1: a weight became .*; allowed: "):
+        require_finite(SETTINGS, "retrain.training", 1.0, network)
 
 
 def test_history_files_keep_every_digit(tmp_path):

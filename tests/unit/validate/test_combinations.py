@@ -1,5 +1,6 @@
 """Mistakes that need more than one section, or the data, to see."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,11 @@ def test_a_head_that_is_corrected_once_more_is_warned_of(load, head, correction)
             ["retrain.reweighting"],
         ),
         ({"study.methods": ["darts_reweight"], "search.darts_reweight.beta": 0.0}, ["search.darts_reweight.beta: 0"]),
+        (
+            {"retrain.network.channels": None, "retrain.network.parameters": 3000},
+            ["retrain.network.parameters: 3000: a genotype of wide separable convolutions alone has 3387 at"],
+        ),
+        ({"retrain.network.channels": None, "retrain.network.parameters": 3300}, []),
     ],
     ids=str,
 )
@@ -324,7 +330,7 @@ def test_source_and_target_that_share_none(load, source, target):
         ({"data.target": glyphs("b")}, "study.imbalance_factors: 30 leaves class '[A-Z0-9]' with 0 image"),
         (
             {"data.source": glyphs("a") | {"train_per_class": 100_000}, "data.image_size": 1024, "data.channels": 3},
-            r"params.yaml: data.source: 10,546.9 GiB of training images with data.image_size 1024",
+            r"params.yaml: data.source: 10,547.1 GiB of images with data.image_size 1024",
         ),
         ({"data.source": folder("a", "none"), "data.watch": {"source": "none"}}, "data: a: path: none: no such folder"),
         ({"data.target": folder("b", "none"), "data.watch": {"target": "none"}}, "data: b: path: none: no such folder"),
@@ -339,6 +345,59 @@ def test_data_that_cannot_be_split_as_asked(load, changes, said, tmp_path, monke
     with pytest.raises(UserError, match=rf"^{said}.*; allowed: ") as error:
         require_feasible(load(changes))
     assert "\n" not in str(error.value)
+
+
+HUGE = {"space.channels": 1024, "space.cells": 20}
+WIDE = {"retrain.network.channels": 1024, "retrain.network.cells": 100}
+LARGE = {"data.image_size": 256, "data.source": glyphs("a") | {"train_per_class": 200}}
+TOO_LARGE = [
+    (HUGE, "space.channels: 1024 with space.cells 20: the super-network"),
+    (
+        WIDE | {"study.methods": ["random"]},
+        "retrain.network.channels: 1024 with retrain.network.cells 100: the network",
+    ),
+    (
+        {"study.methods": ["ssnas"], "search.ssnas.projector": 65536},
+        "search.ssnas.projector: 65536: the projector",
+    ),
+    (
+        {"retrain.branches": CONTRAST["retrain.branches"] | {"hidden": 65536, "projection": 65536}},
+        "retrain.branches.hidden: 65536 with retrain.branches.projection 65536: the projector",
+    ),
+    (
+        LARGE | {"runtime.device": "cpu", "pretrain.training.batch_size": 65536},
+        "pretrain.training.batch_size: 7200 with data.image_size 256, space.channels 4, space.cells 3: a training step",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), TOO_LARGE)
+def test_what_memory_cannot_hold_is_refused_before_anything_is_computed(load, changes, said):
+    """On a machine of 24 GiB, as a limit of the process says."""
+    params = load(changes)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (24 * 2**30, before[1]))
+    try:
+        with pytest.raises(UserError) as error:
+            require_feasible(params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+    line = str(error.value)
+    assert line.startswith(f"params.yaml: {said} takes ") and " GiB at least; allowed: at most this machine's" in line
+
+
+def test_a_budget_that_is_too_small_for_the_classes_that_there_are(load):
+    """Of 30 cells with pooling alone: two classes would fit within 5 %; the target has ten."""
+    budget = {"retrain.network.channels": None, "retrain.network.parameters": 1000, "retrain.network.cells": 30}
+    params = load(budget)
+    with pytest.raises(UserError, match=r"^params\.yaml: retrain\.network\.parameters: .*; allowed: at least [0-9]+$"):
+        require_feasible(params)
+
+
+@pytest.mark.parametrize("method", ["frozen", "given"])
+def test_networks_of_a_size_of_their_own_have_no_budget(load, method):
+    frozen = {"search.frozen.weights": "w.pth", "search.frozen.sha256": 64 * "0"} if method == "frozen" else {}
+    load({"study.methods": [method], "retrain.network.channels": None, "retrain.network.parameters": 1000, **frozen})
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tailnas.foundation.errors import UserError
 from tailnas.foundation.yaml_file import read_yaml
 from tailnas.validate.feasible import require_feasible
 from tailnas.validate.presets import load_preset, preset_file, preset_names, whole_document
-from workflow.preset import preset_text
+from workflow.preset import preset_text, put_aside
 from workflow.reference import SCHEMA
 
 ROOT = Path(__file__).parents[3]
@@ -131,6 +131,10 @@ def test_writing_keeps_what_was_there(tmp_path: Path) -> None:
     assert own.read_text() == preset_text("smoke")
     assert preset("default").returncode == 0
     assert (tmp_path / "params.yaml.bak").read_text() == "mine: 1\n", "a preset is nobody's edit"
+    for text, end in (("mine: 2\n", "1"), ("mine: 3\n", "2"), ("mine: 2\n", "1")):
+        own.write_text(text)
+        assert put_aside(own) == tmp_path / f"params.yaml.bak{end}"
+    assert [(tmp_path / f"params.yaml.bak{end}").read_text()[6] for end in ("", "1", "2")] == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("name", ["", "smok", "../params"])

@@ -232,9 +232,7 @@ def test_weights_of_another_super_network_are_named(make_task, tmp_path, branche
 
 def test_a_diverging_search_names_its_rate(make_task):
     task = make_task(learning_rate=1e30, gradient_clip=None)
-    with pytest.raises(
-        UserError, match=r"^search\.training\.learning_rate: (the loss|a prediction) became .*; allowed: "
-    ) as error:
+    with pytest.raises(UserError, match=r"^search\.training\.learning_rate: 1e\+30: .* became .*; allowed: ") as error:
         search("darts", task)
     assert "\n" not in str(error.value)
 

@@ -27,17 +27,17 @@ def text(summary: Summary) -> str:
     """What the command prints."""
     sizes, whole = summary.classes(), summary.whole
     width = max(len("class"), *(len(size.name) for size in sizes))
-    parts = summary.parts
+    part = summary.test_part
     lines = [
         f"{summary.root}: {counted(len(whole), 'image')} in {counted(len(sizes), 'class')}, "
         f"imbalance factor {summary.imbalance_factor:.3g}",
         _sizes(summary),
         "",
-        f"{'class':{width}}  {'train':>7}" + "".join(f"  {part:>7}" for part in parts) + "  recall known to",
+        f"{'class':{width}}  {'train':>7}" + (f"  {part:>7}" if part else "") + "  recall known to",
     ]
     for size in sizes:
         count = summary.tested(size)
-        held_out = "".join(f"  {size.held_out[part]:>7,}" for part in parts)
+        held_out = f"  {size.held_out:>7,}" if part else ""
         known = f"±{100 * recall_half_width(count):.0f} points on {count:,}" if count else "no test image"
         lines.append(f"{size.name:{width}}  {size.training:>7,}{held_out}  {known}")
     found = summary.findings() or ["nothing that stands in the way"]

@@ -28,10 +28,8 @@ def draw(summary: Summary, path: Path) -> None:
         color=TRAINING,
         label="to train on",
     )
-    for index, part in enumerate(summary.parts):
-        bars.plot(
-            positions, [size.held_out[part] for size in sizes], "Dv"[index % 2], color=HELD_OUT, label=f"in {part}/"
-        )
+    if part := summary.test_part:
+        bars.plot(positions, [size.held_out for size in sizes], "D", color=HELD_OUT, label=f"in {part}/, to test on")
     bars.set_yscale("symlog", linthresh=1)
     bars.set_ylim(bottom=0)
     bars.set_ylabel("images (logarithmic)")

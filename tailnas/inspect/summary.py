@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
+
+from tailnas.fetch.file_set import VAL_TESTS, VAL_TRAINS
 
 LEAST_TRAINING = 2
 """Training images that a class needs where the data keeps its own tail: one in each half of the search."""
@@ -24,11 +27,11 @@ NAMED_AT_MOST = 5
 
 @dataclass(frozen=True)
 class ClassSize:
-    """Whole images of one class: for training, and in each part that is kept apart."""
+    """Whole images of one class: for training, and in the part that is tested on, where there is one."""
 
     name: str
     training: int
-    held_out: dict[str, int]
+    held_out: int
 
 
 @dataclass(frozen=True)
@@ -42,25 +45,22 @@ class Summary:
     def whole(self) -> pd.DataFrame:
         return self.files[self.files["problem"] == ""]
 
-    @property
-    def parts(self) -> list[str]:
-        return sorted(set(self.files["part"]) - {"", "train"})
-
     def classes(self) -> list[ClassSize]:
         """From the largest to the smallest."""
-        counts = self.whole.groupby(["class", "part"]).size()
-        names = sorted(set(self.files["class"]))
-        training = {name: int(counts.get((name, "train"), 0) + counts.get((name, ""), 0)) for name in names}
-        sizes = [
-            ClassSize(name, training[name], {part: int(counts.get((name, part), 0)) for part in self.parts})
-            for name in names
-        ]
+        held_out = self.held_out[self.files["problem"] == ""]
+        tested, training = (Counter(self.whole["class"][own]) for own in (held_out, ~held_out))
+        sizes = [ClassSize(name, training[name], tested[name]) for name in sorted(set(self.files["class"]))]
         return sorted(sizes, key=lambda size: (-size.training, size.name))
 
     @property
     def test_part(self) -> str:
         """The part that is tested on, as the folder source has it: test/, or else val/, or else "" for a new one."""
-        return next((part for part in ("test", "val") if part in self.parts), "")
+        return next((part for part in ("test", "val") if (self.files["part"] == part).any()), "")
+
+    @property
+    def held_out(self) -> pd.Series:
+        """(N,) of the files, whether it is in the part that is tested on; val/ beside test/ is trained on."""
+        return (self.files["part"] == self.test_part) & (self.test_part != "")
 
     @property
     def test_per_class(self) -> int | tuple[float, int] | None:
@@ -75,7 +75,7 @@ class Summary:
     def tested(self, size: ClassSize) -> int:
         """Test images of a class, in the given test part or in the one suggested."""
         if (setting := self.test_per_class) is None:
-            return size.held_out[self.test_part]
+            return size.held_out
         if isinstance(setting, int):
             return setting
         return max(setting[1], min(round(setting[0] * size.training), size.training - LEAST_TRAINING))
@@ -102,10 +102,11 @@ class Summary:
                 f"{'and test ' if taken else ''}on: {listed(small[:NAMED_AT_MOST], len(small))}; "
                 "collect more, or leave them out"
             )
-        for part in self.parts:
-            missing = [repr(s.name) for s in sizes if not s.held_out[part]]
-            if missing:
-                lines.append(f"{part}/ has no image of {listed(missing[:NAMED_AT_MOST], len(missing))}")
+        missing = [repr(s.name) for s in sizes if not s.held_out]
+        if self.test_part and missing:
+            lines.append(f"{self.test_part}/ has no image of {listed(missing[:NAMED_AT_MOST], len(missing))}")
+        if (self.files["part"] == "val").any():
+            lines.append(VAL_TRAINS if self.test_part == "test" else VAL_TESTS)
         lines += self._duplicates("same", "identical to the pixel")
         lines += self._duplicates("near", "nearly identical")
         lines += self._sequences()
@@ -118,16 +119,18 @@ class Summary:
 
     def _duplicates(self, column: str, what: str) -> list[str]:
         lines = []
-        twice = self.files[self.files[column] >= 0]
+        twice = self.files.assign(held_out=self.held_out)[self.files[column] >= 0]
         groups = twice.groupby(column)
-        for scope, words in (("part", "in training and in held-out parts"), ("class", "under several classes")):
+        for scope, words, why in (
+            ("held_out", "in training and in the test part", "tested on what was trained on"),
+            ("class", "under several classes", "not all of their labels can be right"),
+        ):
             several = groups[scope].nunique()
             chosen = several[several > 1].index
             if len(chosen):
                 first = twice[twice[column] == chosen[0]]["file"].head(2).map(repr)
                 lines.append(
-                    f"{counted(len(chosen), 'group')} of images {what} {words}, such as {' and '.join(first)}: "
-                    + ("tested on what was trained on" if scope == "part" else "not all of their labels can be right")
+                    f"{counted(len(chosen), 'group')} of images {what} {words}, such as {' and '.join(first)}: {why}"
                 )
         if len(twice):
             copies = len(twice) - groups.ngroups

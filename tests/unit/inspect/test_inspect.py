@@ -67,18 +67,43 @@ def test_the_block_to_paste_is_one_that_the_folder_source_takes(tmp_path, sizes)
     assert settings.path == str(root)
 
 
-def test_parts_are_recognised_by_their_usual_names(tmp_path) -> None:
-    fill(tmp_path / "Train", {"a": 6, "b": 5})
-    fill(tmp_path / "Valid", {"a": 2}, first=50)
-    fill(tmp_path / "Testing", {"a": 3, "b": 2}, first=100)
+@pytest.mark.parametrize(
+    ("parts", "sizes", "found"),
+    [
+        (
+            ("Train", "Valid", "Testing"),
+            [("a", 6 + 2, 3), ("b", 5 + 1, 2)],
+            ["val joins train, since the search cuts its"],
+        ),
+        (("Train", "Valid"), [("a", 6, 2), ("b", 5, 1)], ["val is the test part, since there is no test"]),
+        (("Train", "Testing"), [("a", 6, 3), ("b", 5, 2)], []),
+    ],
+)
+def test_parts_are_recognised_by_their_usual_names_and_used_as_the_folder_source_does(
+    tmp_path, parts, sizes, found
+) -> None:
+    images = {"Train": {"a": 6, "b": 5}, "Valid": {"a": 2, "b": 1}, "Testing": {"a": 3, "b": 2}}
+    for index, part in enumerate(parts):
+        fill(tmp_path / part, images[part], first=50 * index)
     summary = inspected(tmp_path)
-    assert [(size.name, size.training, size.held_out) for size in summary.classes()] == [
-        ("a", 6, {"test": 3, "val": 2}),
-        ("b", 5, {"test": 2, "val": 0}),
-    ]
+    assert [(size.name, size.training, size.held_out) for size in summary.classes()] == sizes
     assert summary.test_per_class is None
-    assert [summary.tested(size) for size in summary.classes()] == [3, 2]
-    assert summary.findings() == ["val/ has no image of 'b'"]
+    assert [summary.tested(size) for size in summary.classes()] == [tested for *_, tested in sizes]
+    assert [line[: len(start)] for line, start in zip(summary.findings(), found, strict=True)] == found
+    settings = folder.Settings(
+        path=str(tmp_path), name="x", test_per_class=None, group=None, unreadable="refuse", seed=0
+    )
+    assert folder.train_counts(settings) == [training for _, training, _ in sizes]
+
+
+def test_a_copy_in_val_leaks_where_val_is_tested_on(tmp_path) -> None:
+    root = fill(tmp_path, {"train/a": 4, "train/b": 4})
+    fill(root, {"val/a": 1})  # of train/a, the first
+    leak = "1 group of images identical to the pixel in training and in the test part"
+    found = inspected(root).findings()
+    assert any(line.startswith(leak) for line in found) and "val/ has no image of 'b'" in found
+    fill(root, {"test/a": 2, "test/b": 2}, first=60)
+    assert not any(line.startswith(leak) for line in inspected(root).findings())
 
 
 def test_a_class_called_test_is_a_class(tmp_path) -> None:
@@ -92,10 +117,7 @@ def test_copies_are_found_where_they_lie(tmp_path) -> None:
     photograph(9).save(root / "train/b/recompressed.jpg", quality=80)
     summary = inspected(root)
     found = "\n".join(summary.findings())
-    assert (
-        "1 group of images identical to the pixel in training and in held-out parts, such as 'test/a/again.png'"
-        in found
-    )
+    assert "1 group of images identical to the pixel in training and in the test part, such as 'test/a/again.p" in found
     assert "1 group of images identical to the pixel under several classes, such as" in found
     files = summary.files.set_index("file")
     assert files.loc["train/b/recompressed.jpg", "same"] == -1

@@ -41,9 +41,11 @@ def label(name: str, length: int = 14) -> str:
     return printable if len(printable) <= length else printable[: length - 1] + "…"
 
 
-def adaptation_effect(by_method: dict[str, list[Run]]) -> Figure:
-    """Retrained against adapted for each method: top-1 and recall of the shot groups, one small dot per seed."""
-    metrics = ("top1", *GROUPS)
+def adaptation_effect(by_method: dict[str, list[Run]], leading: str) -> Figure:
+    """Retrained against adapted for each method: an accuracy (`leading`, top1 or balanced_accuracy) and recall of the
+    shot groups, one small dot per seed.
+    """
+    metrics = (leading, *GROUPS)
     methods = list(by_method)
     figure = Figure(figsize=(PAGE_WIDTH, 1.25 + 0.42 * len(methods)))
     panels = figure.subplots(1, len(metrics), sharey=True)
@@ -51,7 +53,7 @@ def adaptation_effect(by_method: dict[str, list[Run]]) -> Figure:
         for row, runs in enumerate(by_method.values()):
             _dumbbell(axes, row, runs, metric)
         axes.set_title(METRIC_TITLES[metric])
-        axes.set_xlabel("accuracy, %" if metric == "top1" else "recall, %")
+        axes.set_xlabel("accuracy, %" if metric == leading else "recall, %")
         axes.set_xlim(-3, 103)
         axes.set_ylim(len(methods) - 0.4, -0.75)
         axes.set_yticks(range(len(methods)), methods)

@@ -48,7 +48,6 @@ SECTIONS = (
 )
 """The page from top to bottom: names of templates in `templates/sections`, and what the navigation calls them."""
 
-CARDS = ("top1", "few")
 MATRICES_PER_FIGURE = 3
 OPEN_RUNS = 4
 """Runs up to which their details stand open."""
@@ -135,8 +134,9 @@ def _of_factor(results: Results, factor: Factor, part: Part) -> dict[str, Any]:
     """What the page shows of one imbalance factor."""
     runs = results.of(factor=factor)
     by_method = {method: results.of(method, factor) for method in results.methods}
+    leading = metric_columns(results)[0]
     drawn = {
-        "effect": (figures.adaptation_effect(by_method), "Before and after head adaptation"),
+        "effect": (figures.adaptation_effect(by_method, leading), "Before and after head adaptation"),
         "recall": (figures.recall_by_size(by_method), "Recall of each class against its size"),
         "reliability": (reliability(by_method), "Accuracy against confidence"),
         "schedules": (curves.schedules(results, factor), "Schedules of the searches"),
@@ -151,7 +151,7 @@ def _of_factor(results: Results, factor: Factor, part: Part) -> dict[str, Any]:
         "factor": factor,
         "thirds": any(run.groups.rule == "thirds" for run in runs),
         "title": results.title(factor),
-        "cards": [(method, _card(own)) for method, own in by_method.items()],
+        "cards": [(method, _card(own, leading)) for method, own in by_method.items()],
         "spreads": spreads(results, factor),
         "classes": class_views(runs[0], part),
         "known": recall_rows(results, factor),
@@ -176,10 +176,10 @@ def _inline(figure: Figure | None, name: str, description: str) -> Markup | None
     return None if figure is None else Markup(inline_svg(figure, name, description))
 
 
-def _card(runs: list[Run]) -> list[tuple[str, float, float]]:
+def _card(runs: list[Run], leading: str) -> list[tuple[str, float, float]]:
     """Title, retrained and adapted of a method's numbers at the top of the page: means over its runs alone."""
     card = []
-    for metric in CARDS:
+    for metric in (leading, "few"):
         before, after = (mean_metric(runs, model, metric) for model in MODELS)
         if before is not None and after is not None:
             card.append((METRIC_TITLES[metric], before, after))

@@ -37,8 +37,8 @@ class ResultRow:
 
 
 def metric_columns(results: Results) -> tuple[str, ...]:
-    """Metrics of the results table; balanced accuracy only where it differs from top-1 (an unbalanced test set)."""
-    return (TABLE_METRICS[0], *(() if balanced_test(results) else ("balanced_accuracy",)), *TABLE_METRICS[1:], "ece")
+    """Metrics of the results table; balanced accuracy first where it differs from top-1 (an uneven test set)."""
+    return (*(() if balanced_test(results) else ("balanced_accuracy",)), *TABLE_METRICS, "ece")
 
 
 def balanced_test(results: Results) -> bool:

@@ -1,3 +1,5 @@
+import json
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -75,7 +77,7 @@ def test_groups_without_attributes_go_and_the_others_stay_closed():
 def test_adaptation_figure_has_every_method_and_its_means(make_results):
     results = make_results(seeds=(0, 1))
     with report_style():
-        found = texts(figures.adaptation_effect(by_method(results)))
+        found = texts(figures.adaptation_effect(by_method(results), "top1"))
     for method, runs in by_method(results).items():
         assert method in found
         before, after = (100 * np.mean([run.metrics[m]["few"] for run in runs]) for m in ("retrained", "adapted"))
@@ -86,7 +88,7 @@ def test_groups_that_cannot_be_averaged_are_marked(make_results):
     first, second = make_results(methods=("darts",), seeds=(0, 1)).runs
     mixed = [first, replace(second, groups=replace(second.groups, rule="thirds"))]
     with report_style():
-        assert texts(figures.adaptation_effect({"darts": mixed})).count("not comparable") == 3
+        assert texts(figures.adaptation_effect({"darts": mixed}, "top1")).count("not comparable") == 3
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 40])
@@ -230,10 +232,16 @@ def test_result_rows_compare_adapted_with_retrained(make_results):
     assert mean_rows(results, 30)[0].pairs[0].adapted == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
 
 
-def test_balanced_accuracy_stands_in_the_table_where_it_differs(make_results):
-    results = make_results(methods=("random",))
-    results.runs[0].metrics["adapted"]["balanced_accuracy"] = 0.5
-    assert metric_columns(results)[:2] == ("top1", "balanced_accuracy")
+def test_balanced_accuracy_leads_where_the_test_set_is_uneven(make_tree):
+    tree = make_tree(methods=("random",))
+    path = tree.run("random") / "evaluate/metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["adapted"]["balanced_accuracy"] = 0.4321
+    path.write_text(json.dumps(metrics))
+    assert metric_columns(tree.read())[:2] == ("balanced_accuracy", "top1")
+    html = tree.build()["index.html"].decode()
+    assert re.search(r'<div class="card">.*?→ 43\.2 %</b><span>balanced accuracy,', html)
+    assert re.search(r"<text[^>]*>Balanced accuracy</text>", html)
 
 
 @pytest.mark.parametrize(

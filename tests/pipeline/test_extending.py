@@ -64,13 +64,18 @@ NEW = {"A search method": AFTER_SEARCH, "A kind of data": {"split", "search"} | 
 def apply(project: Project, changes: dict[str, Any]) -> None:
     path = project.root / "params.yaml"
     document = yaml.safe_load(path.read_text())
+    change(document, changes)
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def change(document: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Set in `document` what the block of a page has."""
     for key, value in dotted(changes, document).items():
         *above, last = key.split(".")
         section = document
         for part in above:
             section = section[part]
         section[last] = value
-    path.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
 def changed(project: Project) -> set[str]:

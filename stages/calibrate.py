@@ -5,7 +5,7 @@ from tailnas.batches.device_images import DeviceImages
 from tailnas.calibrate.cross_fit import cross_fitted_logits
 from tailnas.calibrate.settings import Calibrate
 from tailnas.calibration.conformal import class_thresholds
-from tailnas.calibration.temperature import fitted_temperature, scaled
+from tailnas.calibration.temperature import at_more_images, fitted_temperature, scaled
 from tailnas.data.dataset import load_train
 from tailnas.data.split_file import HALVES, read_split
 from tailnas.foundation.seeding import retraining_seed
@@ -30,8 +30,9 @@ def run() -> None:
             loop = Loop(f"calibrate {stage.run}", stage.checkpoint, stage.logs, stage.runtime.progress)
             seed = retraining_seed(int(args.seed), int(args.retrain_seed))
             logits, labels = cross_fitted_logits(retraining, adapting, network, halves, settings.networks, seed, loop)
-            network.temperature = fitted_temperature(logits, labels)
-            probabilities = scaled(logits, network.temperature)
+            judges = fitted_temperature(logits, labels)
+            network.temperature = at_more_images(judges, share=1 / len(HALVES))
+            probabilities = scaled(logits, judges)
             network.class_thresholds = tuple(class_thresholds(probabilities, labels, settings.miss).tolist())
             network.miss = settings.miss
         with stage.writing() as folder:

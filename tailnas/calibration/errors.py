@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int) -> float:
@@ -13,7 +13,26 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
     """
     p = np.asarray(probabilities, np.float64)
     confidence, correct = p.max(axis=1), p.argmax(axis=1) == np.asarray(labels)
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    return _gap(confidence, correct, confidence_bins(confidence, bins), bins)
+
+
+def error_by_chance(probabilities: ArrayLike, bins: int, draws: int, generator: np.random.Generator) -> float:
+    """Mean `expected_calibration_error` that probabilities (N, K) have on N images by chance, if they mean what they
+    say: over `draws` sets of outcomes drawn from the confidences themselves (consistency resampling: Bröcker and Smith
+    2007; Vaicenavicius et al. 2019, 1902.06977).
+    """
+    confidence = np.asarray(probabilities, np.float64).max(axis=1)
+    index = confidence_bins(confidence, bins)
+    drawn = (generator.random(len(confidence)) < confidence for _ in range(draws))
+    return float(np.mean([_gap(confidence, correct, index, bins) for correct in drawn]))
+
+
+def confidence_bins(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """(N,) the bin (lower, upper] of each confidence, 0 to bins - 1."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
+def _gap(confidence: NDArray[np.float64], correct: NDArray[np.bool_], index: NDArray[np.int64], bins: int) -> float:
     gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
 

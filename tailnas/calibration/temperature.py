@@ -35,3 +35,13 @@ def fitted_temperature(logits: ArrayLike, labels: ArrayLike, weights: ArrayLike 
 
     least, most = (-math.log(value) for value in reversed(RANGE))
     return math.exp(-float(minimize_scalar(loss, bounds=(least, most), method="bounded", options={"xatol": 1e-9}).x))
+
+
+def at_more_images(temperature: float, share: float) -> float:
+    """The temperature of a network that was trained on all images, from that of networks that were trained on a `share`
+    of them: T ** share.
+
+    What makes a network too sure is overfitting, whose optimism falls as 1 / images (Akaike 1974); log T is taken to
+    fall alike (reading; true of logistic regression).
+    """
+    return temperature**share

@@ -10,12 +10,22 @@ from numpy.typing import NDArray
 
 from tailnas.calibration.conformal import prediction_sets
 from tailnas.calibration.decisions import risk_coverage
-from tailnas.calibration.errors import adaptive_calibration_error, brier_score, expected_calibration_error
+from tailnas.calibration.errors import (
+    adaptive_calibration_error,
+    brier_score,
+    confidence_bins,
+    error_by_chance,
+    expected_calibration_error,
+)
 from tailnas.calibration.priors import estimated_prior, under_prior
 from tailnas.calibration.temperature import scaled
 from tailnas.evaluate.metrics import GROUPS, Groups
+from tailnas.foundation.seeding import numpy_generator
 
 COVERAGES = tuple(tenth / 10 for tenth in range(1, 11))
+DRAWS = 200
+"""Sets of outcomes by which the calibration error that chance alone makes is told."""
+
 PRIORS = ("forward", "uniform", "backward")
 
 
@@ -40,7 +50,8 @@ def calibration(
 
     network: temperature, prior and sets. probabilities: (N, K) of the test images at temperature 1. labels: (N,).
     counts: (K,) training images. `before` and `after` the temperature: ece, adaptive_ece, brier of all images and of
-    each group's (None where it has no image), and the reliability of each confidence bin that holds images.
+    each group's (None where it has no image), the ece that as many images would show by chance if the probabilities
+    meant what they say, and the reliability of each confidence bin that holds images.
     risk_coverage: the error among the most confident images, at least that share of them. sets: None without any, else
     for each class its test images, the share whose set holds the class (None without an image), their mean set size,
     and whether it had images enough for the guarantee. priors: accuracy where classes occur as in training (forward),
@@ -55,6 +66,7 @@ def calibration(
         **{
             name: {
                 **_errors(values, labels, bins),
+                "ece_by_chance": error_by_chance(values, bins, DRAWS, numpy_generator(0, "evaluate", "outcomes")),
                 "groups": {
                     group: _errors(values[own], labels[own], bins) if own.any() else None
                     for group, own in classes.items()
@@ -82,7 +94,7 @@ def _errors(probabilities: NDArray[np.float64], labels: NDArray[np.int64], bins:
 def _reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64], bins: int) -> list[dict[str, Any]]:
     """Images, mean confidence and accuracy of each bin of `expected_calibration_error` that holds any."""
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    index = confidence_bins(confidence, bins)
     return [
         {
             "images": int(own.sum()),

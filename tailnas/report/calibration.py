@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 TIMES = ("before", "after")
 SHOWN_COVERAGES = (1.0, 0.9, 0.7, 0.5)
 NAMED_AT_MOST = 12
-ERRORS = (("ECE", "ece"), ("Adaptive ECE", "adaptive_ece"), ("Brier score", "brier"))
+ERRORS = (
+    ("ECE", "ece"),
+    ("ECE by chance", "ece_by_chance"),
+    ("Adaptive ECE", "adaptive_ece"),
+    ("Brier score", "brier"),
+)
 Values = Sequence[float | None]
 _STYLES: Any = {
     "before": {"color": RETRAINED, "marker": "o", "label": "temperature 1"},
@@ -47,8 +52,9 @@ class Bin(Section):
 
 
 class Measured(Errors):
-    """All test images, those of each group, and of each confidence."""
+    """All test images, those of each group, and of each confidence; ece_by_chance as the evaluation has it."""
 
+    ece_by_chance: Share
     groups: dict[str, Errors | None]
     reliability: list[Bin]
 

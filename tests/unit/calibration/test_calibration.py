@@ -1,13 +1,18 @@
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from tailnas.calibration.conformal import class_thresholds, least_images, prediction_sets
 from tailnas.calibration.decisions import least_cost, risk_coverage
-from tailnas.calibration.errors import adaptive_calibration_error, brier_score, expected_calibration_error
+from tailnas.calibration.errors import (
+    adaptive_calibration_error,
+    brier_score,
+    error_by_chance,
+    expected_calibration_error,
+)
 from tailnas.calibration.priors import estimated_prior, under_prior
-from tailnas.calibration.temperature import fitted_temperature, scaled
+from tailnas.calibration.temperature import at_more_images, fitted_temperature, scaled
 
 MEANS = np.array([-1.5, 0.0, 2.0])
 
@@ -48,6 +53,35 @@ class TestTemperature:
         assert fitted_temperature([[1.0, 0.0]], [0]) == pytest.approx(1 / 20, rel=1e-3)
         with pytest.raises(ValueError, match="labels: none"):
             fitted_temperature(np.empty((0, 2)), [])
+
+    def test_logistic_regression_on_twice_the_images_is_half_as_far_from_one(self):
+        """Maximum likelihood on n and 2 n images; the best T for others whose probabilities are known exactly."""
+        rng, true = np.random.default_rng(9), np.full(8, 0.6)
+        others = rng.normal(size=(1_000, 8))
+        known = expit(others @ true)
+        weights, labels = np.concatenate([known, 1 - known]), np.repeat([1, 0], len(known))
+
+        def mean_log_temperature(images):
+            found = []
+            for _ in range(100):
+                features = rng.normal(size=(images, 8))
+                score = others @ logistic_fit(features, rng.random(images) < expit(features @ true))
+                logits = np.tile(np.column_stack([np.zeros_like(score), score]), (2, 1))
+                found.append(np.log(fitted_temperature(logits, labels, weights)))
+            return np.mean(found)
+
+        half, whole = mean_log_temperature(150), mean_log_temperature(300)
+        assert half > 0.15
+        assert np.log(at_more_images(np.exp(half), 1 / 2)) == pytest.approx(whole, rel=0.25)
+
+
+def logistic_fit(features, labels):
+    """Weights (D,) of the maximum likelihood, by Newton's steps."""
+    weights = np.zeros(features.shape[1])
+    for _ in range(12):
+        p = expit(features @ weights)
+        weights += np.linalg.solve(features.T @ (features * (p * (1 - p))[:, None]), features.T @ (labels - p))
+    return weights
 
 
 class TestPriors:
@@ -139,3 +173,18 @@ class TestErrors:
         for error in (expected_calibration_error, adaptive_calibration_error):
             assert error(p, labels, 15) < 0.01 < 0.04 < error(wrong, labels, 15)
         assert brier_score(p, labels) < brier_score(wrong, labels)
+
+    def test_what_chance_alone_makes_of_one_bin(self):
+        """N images of confidence p in one bin: E|hits - N p| / N, from the binomial distribution."""
+        hits = np.arange(21)
+        expected = (stats.binom.pmf(hits, 20, 0.8) * abs(hits - 16)).sum() / 20
+        found = error_by_chance([[0.8, 0.2]] * 20, 15, 20_000, np.random.default_rng(7))
+        assert found == pytest.approx(expected, rel=0.02)
+
+    def test_calibrated_probabilities_have_what_chance_makes(self):
+        """The mean error of 200 sets of images whose posteriors are exact, against the resampling of one of them."""
+        sets = [drawn(TRAINED, 150, 100 + seed) for seed in range(200)]
+        exact = [(posteriors(likelihood, TRAINED), labels) for labels, likelihood in sets]
+        mean = np.mean([expected_calibration_error(p, labels, 15) for p, labels in exact])
+        chance = np.mean([error_by_chance(p, 15, 20, np.random.default_rng(8)) for p, _ in exact])
+        assert chance == pytest.approx(mean, rel=0.06)

@@ -39,7 +39,8 @@ def test_the_right_temperature_takes_the_error_away():
     found = measured(sharpened(exact, 2.5), labels, temperature=2.5)
     plain = measured(exact, labels)
     assert found["before"]["ece"] > 0.1 > 0.02 > found["after"]["ece"]
-    for key in ("ece", "adaptive_ece", "brier"):
+    assert plain["before"]["ece"] < 2 * plain["before"]["ece_by_chance"] < found["before"]["ece"] / 4
+    for key in ("ece", "ece_by_chance", "adaptive_ece", "brier"):
         assert found["after"][key] == pytest.approx(plain["before"][key], abs=1e-9)
         assert plain["before"][key] == pytest.approx(plain["after"][key])
     assert found["before"]["groups"]["few"]["ece"] == pytest.approx(

@@ -23,15 +23,17 @@ def test_numbers_are_means_over_a_methods_runs(make_tree):
     (row,) = calibration_rows({"random": tree.read().of("random")})
     assert row.temperature == pytest.approx(1.3)
     assert [title for title, _, _ in row.errors] == [
-        "ECE", "Adaptive ECE", "Brier score", "ECE, many-shot", "ECE, medium-shot", "ECE, few-shot",
+        "ECE", "ECE by chance", "Adaptive ECE", "Brier score", "ECE, many-shot", "ECE, medium-shot", "ECE, few-shot",
     ]  # fmt: skip
-    assert row.errors[2][1:] == pytest.approx(
+    chance = [(first[time]["ece_by_chance"] + second[time]["ece_by_chance"]) / 2 for time in ("before", "after")]
+    assert row.errors[1][1:] == pytest.approx(chance)
+    assert row.errors[3][1:] == pytest.approx(
         [(first[time]["brier"] + second[time]["brier"]) / 2 for time in ("before", "after")]
     )
     few = [
         (first[time]["groups"]["few"]["ece"] + second[time]["groups"]["few"]["ece"]) / 2 for time in ("before", "after")
     ]
-    assert row.errors[5][1:] == pytest.approx(few)
+    assert row.errors[6][1:] == pytest.approx(few)
     assert row.errors[0][1] == pytest.approx(sum(one["adapted"]["ece"] for one in stored) / 2)
     assert row.kept[0] == pytest.approx(1 - sum(one["adapted"]["top1"] for one in stored) / 2)
     assert row.kept == sorted(row.kept, reverse=True) and len(row.kept) == len(SHOWN_COVERAGES)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import IO, Any, NoReturn
 
 from bridge.command import Command
@@ -168,6 +170,7 @@ def for_snakemake(*, run: bool, remote: bool) -> tuple[list[Job], Facts, Session
 
 def serve(session: Session, *, remote: bool, forced: Collection[str], all_forced: bool) -> None:
     """Answer the clients of jobs until this process ends. forced: rules and files to compute in any case."""
+    terminate_in_a_thread()
     names = {job.name for job in session.jobs if all_forced or is_forced(job, forced)}
     if not remote:
         session.start_worker()
@@ -175,6 +178,13 @@ def serve(session: Session, *, remote: bool, forced: Collection[str], all_forced
     jobs = {job.name: job for job in session.jobs}
     keeper = Keeper(session.pipeline, jobs, worker=worker, modules=SCRIPTS, remote=remote, forced=names)
     atexit.register(keeper.close)
+
+
+def terminate_in_a_thread() -> None:
+    """Snakemake's handler of SIGTERM takes a lock that the main thread, which it interrupts, may hold for good."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler):
+        signal.signal(signal.SIGTERM, lambda *told: Thread(target=handler, args=told, daemon=True).start())
 
 
 def _check() -> None:

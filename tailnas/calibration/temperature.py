@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.optimize import brentq
+from scipy.special import softmax
 
 RANGE = (1 / 20, 20.0)
 
@@ -19,22 +19,28 @@ def scaled(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:
 
 
 def fitted_temperature(logits: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """The T of 1/20 to 20 at which the log loss of softmax(z / T) is least.
+    """The T of 1/20 to 20 at which the mean confidence, the largest probability, is the share of correct predictions.
 
-    logits: (N, K). labels: (N,). weights: (N,) of the images, all 1 by default. The loss is convex in 1/T, so there is
-    one minimum. Raises ValueError without any image.
+    logits: (N, K). labels: (N,). weights: (N,) of the images, all 1 by default. Expectation consistency (Clarté et al.
+    2023, 2303.02644). With h of N correct the share is (h + 1/2) / (N + 1), so that what was never wrong is not certain
+    (reading). Mean confidence falls in T: there is one such T, or else the nearest end of the range. Raises ValueError
+    without any image.
     """
     z, y = np.asarray(logits, np.float64), np.asarray(labels, np.int64)
     if not len(y):
         raise ValueError("labels: none; allowed: one or more")
     w = np.ones(len(y)) if weights is None else np.asarray(weights, np.float64)
+    share = (w @ (z.argmax(axis=1) == y) + 0.5) / (w.sum() + 1)
 
-    def loss(log_inverse: float) -> float:
-        picked = log_softmax(math.exp(log_inverse) * z, axis=1)[np.arange(len(y)), y]
-        return -float(w @ picked) / float(w.sum())
+    def excess(log_temperature: float) -> float:
+        return float(np.average(scaled(z, math.exp(log_temperature)).max(axis=1), weights=w) - share)
 
-    least, most = (-math.log(value) for value in reversed(RANGE))
-    return math.exp(-float(minimize_scalar(loss, bounds=(least, most), method="bounded", options={"xatol": 1e-9}).x))
+    least, most = map(math.log, RANGE)
+    if excess(least) <= 0:
+        return RANGE[0]
+    if excess(most) >= 0:
+        return RANGE[1]
+    return math.exp(float(brentq(excess, least, most, xtol=1e-12)))
 
 
 def at_more_images(temperature: float, share: float) -> float:

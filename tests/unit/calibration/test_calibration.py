@@ -42,15 +42,26 @@ class TestTemperature:
         labels = (softmax(logits, axis=1).cumsum(1) > rng.random((60_000, 1))).argmax(1)
         assert fitted_temperature(temperature * logits, labels) == pytest.approx(temperature, rel=0.02)
 
-    def test_two_images_by_hand(self):
-        """Logits (1, 0), labels 3 x 0 and 1 x 1: the loss is least where sigmoid(1 / T) = 3/4, T = 1 / log 3."""
+    def test_four_images_by_hand(self):
+        """Confidence sigmoid(1 / T) of all, 3 right: (3 + 1/2) / (4 + 1) = 0.7, so T = 1 / log(0.7 / 0.3)."""
         logits = np.array([[1.0, 0.0]] * 4)
-        assert fitted_temperature(logits, [0, 0, 0, 1]) == pytest.approx(1 / np.log(3), rel=1e-6)
-        assert fitted_temperature(logits[:2], [0, 1], [3, 1]) == pytest.approx(1 / np.log(3), rel=1e-6)
-        np.testing.assert_allclose(scaled(logits[:1], 1 / np.log(3)), [[0.75, 0.25]])
+        found = fitted_temperature(logits, [0, 0, 0, 1])
+        assert found == pytest.approx(1 / np.log(0.7 / 0.3), rel=1e-9)
+        assert fitted_temperature(logits[:2], [0, 1], [3, 1]) == pytest.approx(found, rel=1e-9)
+        np.testing.assert_allclose(scaled(logits[:1], found), [[0.7, 0.3]])
 
-    def test_what_is_never_wrong_ends_at_the_bound(self):
-        assert fitted_temperature([[1.0, 0.0]], [0]) == pytest.approx(1 / 20, rel=1e-3)
+    def test_confidence_is_the_share_of_correct_ones(self):
+        rng = np.random.default_rng(6)
+        logits, labels = rng.normal(0, 3, (400, 5)), rng.integers(0, 5, 400)
+        labels[:250] = logits[:250].argmax(1)
+        confidence = scaled(logits, fitted_temperature(logits, labels)).max(1).mean()
+        assert confidence == pytest.approx(((logits.argmax(1) == labels).sum() + 0.5) / 401, abs=1e-11)
+
+    def test_what_is_never_wrong_is_not_certain_and_what_is_never_right_ends_at_the_bound(self):
+        logits = np.array([[1.0, 0.0]] * 9)
+        assert scaled(logits, fitted_temperature(logits, [0] * 9))[0, 0] == pytest.approx(9.5 / 10)
+        assert fitted_temperature(logits, [1] * 9) == 20
+        assert fitted_temperature(logits / 1e3, [0] * 9) == 1 / 20
         with pytest.raises(ValueError, match="labels: none"):
             fitted_temperature(np.empty((0, 2)), [])
 

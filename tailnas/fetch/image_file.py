@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tailnas.fetch.resize import as_channels, square
+from tailnas.foundation.errors import spoken_size
 from tailnas.foundation.machine import memory
 
 # Formats that hold pixels. Pillow knows more, but reads some of them by running other programs.
@@ -52,7 +53,7 @@ def read_image(
     """
     with opened(path) as image:
         if (taken := _memory_of(image)) > MUCH:
-            note(f"{image.width} x {image.height} pixels take {taken / 2**30:.1f} GiB of memory to read")
+            note(f"{image.width} x {image.height} pixels take {spoken_size(taken)} of memory to read")
         image.draft(None, (2 * size, 2 * size))  # lets JPEG decode at a fraction of its size
         image.load()
         return as_channels(square(plain(upright(image), channels), size), channels)
@@ -94,8 +95,7 @@ def _require_room(image: Image.Image) -> None:
     """Raises Unreadable for an image that this machine's memory cannot hold."""
     if (taken := _memory_of(image)) > (room := memory()):
         raise Unreadable(
-            f"{image.width} x {image.height} pixels take {taken / 2**30:.1f} GiB of memory to read, of "
-            f"{room / 2**30:.1f} GiB"
+            f"{image.width} x {image.height} pixels take {spoken_size(taken)} of memory to read, of {spoken_size(room)}"
         )
 
 

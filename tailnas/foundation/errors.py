@@ -70,6 +70,14 @@ def plain(text: str) -> str:
     return cut(written, 2000)
 
 
+def spoken_size(count: float) -> str:
+    """A number of bytes for a line: `3.4 KiB`, `1.5 MiB`, `10,547.1 GiB`."""
+    unit, name = next(
+        ((2**power, name) for power, name in ((30, "GiB"), (20, "MiB")) if count >= 2**power), (2**10, "KiB")
+    )
+    return f"{count / unit:,.1f} {name}"
+
+
 def cut(text: str, longest: int = LONGEST) -> str:
     """`text`, or its beginning where it is longer."""
     return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from tailnas.export.settings import missing_packages
-from tailnas.foundation.errors import UserError
+from tailnas.foundation.errors import UserError, spoken_size
 from tailnas.foundation.extensions import Chosen
 from tailnas.foundation.machine import memory
 from tailnas.split.long_tail import planned_counts
@@ -81,6 +81,6 @@ def _require_room(role: str, data: Chosen, params: Params) -> None:
         room, where = memory(), "this machine's memory"
     if needed > room:
         raise UserError(
-            f"params.yaml: data.{role}: {needed / 2**30:,.1f} GiB of images with data.image_size "
-            f"{params.data.image_size}; allowed: at most {where} ({room / 2**30:,.1f} GiB)"
+            f"params.yaml: data.{role}: {spoken_size(needed)} of images with data.image_size "
+            f"{params.data.image_size}; allowed: at most {where} ({spoken_size(room)})"
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from tailnas.foundation.errors import UserError
+from tailnas.foundation.errors import UserError, spoken_size
 from tailnas.foundation.extensions import extension
 from tailnas.foundation.machine import memory
 from tailnas.foundation.settings import Section
@@ -60,8 +60,8 @@ def require_memory(params: Params, images: Images) -> None:
     for need in _needs(params, images):
         if need.bytes > room:
             raise UserError(
-                f"params.yaml: {need.keys}: {need.what} takes {need.bytes / 2**30:,.1f} GiB at least; "
-                f"allowed: at most this machine's memory ({room / 2**30:,.1f} GiB)"
+                f"params.yaml: {need.keys}: {need.what} takes {spoken_size(need.bytes)} at least; "
+                f"allowed: at most this machine's memory ({spoken_size(room)})"
             )
 
 

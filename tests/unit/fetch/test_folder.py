@@ -507,10 +507,11 @@ def test_an_image_that_takes_much_memory_says_so_before(tmp_path, monkeypatch, c
     Image.new("RGB", (2000, 1000)).save(tmp_path / "a/photo.jpg")
     monkeypatch.setattr("tailnas.fetch.image_file.MUCH", 2**22)
     folder.load(settings(tmp_path), 16, 1)
-    assert f"data: mine: '{tmp_path}/a/scan.png': 2000 x 1000 pixels take 0.0 GiB of memory" in capsys.readouterr().out
+    assert f"data: mine: '{tmp_path}/a/scan.png': 2000 x 1000 pixels take 7.6 MiB of memory" in capsys.readouterr().out
     monkeypatch.setattr("tailnas.fetch.image_file.memory", lambda: 2**22)
     with pytest.raises(
-        UserError, match=r"1 of 12 files .*scan\.png' \(2000 x 1000 pixels take 0\.0 GiB of memory to read"
+        UserError,
+        match=r"1 of 12 files .*scan\.png' \(2000 x 1000 pixels take 7\.6 MiB of memory to read, of 4\.0 MiB",
     ):
         folder.load(settings(tmp_path), 16, 1)
 

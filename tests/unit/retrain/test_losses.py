@@ -198,6 +198,15 @@ def test_logit_adjustment_is_in_the_bias(tau, batch):
     torch.testing.assert_close(loss(logits, labels), F.cross_entropy(logits, labels))
 
 
+@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
+def test_logit_adjustment_divides_the_prior_that_it_has_seen(tau):
+    """Balanced at tau = 1 where training drew the images as they are; a factor of all classes is of no account."""
+    loss = loss_of("logit_adjustment", tau=tau)
+    drawn = torch.tensor([float(count) for count in loss.counts], dtype=torch.float64)
+    prior = loss.assumed_prior(drawn)
+    torch.testing.assert_close(prior / prior.sum(), (wanted := drawn ** (1 - tau)) / wanted.sum(), check_dtype=False)
+
+
 def test_logit_adjusted_loss_at_tau_one_is_balanced_softmax(batch):
     logits, labels = batch
     adjusted = logits + (torch.tensor(COUNTS, dtype=torch.float64) / sum(COUNTS)).log()

@@ -229,9 +229,17 @@ def test_which_epochs_are_weighted(name, when, weighted_epochs, batch):
     reweighted = ReweightedLoss(loss, WHEN[when])
     plain, weighted = loss(logits, labels), loss(logits, labels, class_balanced_weights(COUNTS, 0.99))
     assert not torch.isclose(plain, weighted)
+    assert torch.equal(reweighted(logits, labels), weighted if when == "always" else plain), "before any epoch is told"
     for epoch in range(10):
         reweighted.set_epoch(epoch, 10)
         assert torch.equal(reweighted(logits, labels), weighted if epoch in weighted_epochs else plain)
+
+
+def test_a_class_that_weighs_twice_counts_as_drawn_twice_as_often():
+    drawn = torch.tensor(COUNTS, dtype=torch.float64)
+    prior = ReweightedLoss(loss_of("cross_entropy"), WHEN["always"]).assumed_prior(drawn)
+    weight = class_balanced_weights(COUNTS, 0.99).to(drawn)
+    torch.testing.assert_close(prior / prior.sum(), drawn * weight / (drawn * weight).sum())
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -3,7 +3,13 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from tailnas.imbalance.samplers import SAMPLERS, class_probabilities, make_sampler, reversed_class_probabilities
+from tailnas.imbalance.samplers import (
+    SAMPLERS,
+    class_probabilities,
+    frequencies,
+    make_sampler,
+    reversed_class_probabilities,
+)
 
 COUNTS = [60, 30, 12, 5, 3]
 LABELS = torch.from_numpy(np.random.default_rng(0).permutation(np.repeat(np.arange(5), COUNTS)))
@@ -158,3 +164,39 @@ def test_class_aware_draws_go_through_the_classes_and_through_the_images_of_each
         whole = passes[: len(passes) // count * count].view(-1, count)
         assert bool((whole.sort(dim=1).values == members).all())
         assert count == 1 or len(set(map(tuple, whole.tolist()))) > 1
+
+
+def test_numbers_of_any_scale_as_frequencies() -> None:
+    assert frequencies(torch.tensor([2.0, 6.0])) == (0.25, 0.75)
+    least, most = frequencies(torch.tensor([0.0, 5.0]))
+    assert least == pytest.approx(1e-9, rel=1e-6) and most == pytest.approx(1 - 1e-9, abs=1e-12)
+
+
+def test_a_pass_that_batches_divide_is_used_up() -> None:
+    sampler = make_sampler("instance", [0] * 6, 1, torch.Generator().manual_seed(0))
+    for batch_size in (6, 3, 1):
+        for _ in range(3):
+            assert sorted(sampler.epoch(6 // batch_size, batch_size).flatten().tolist()) == list(range(6))
+
+
+@pytest.mark.parametrize("labels", [[-1, 0, 1], [0, 1, 3]])
+def test_labels_outside_of_the_classes_are_refused(labels) -> None:
+    with pytest.raises(ValueError, match="allowed: 0 to 2"):
+        make_sampler("instance", labels, 3, torch.Generator())
+
+
+def test_progressive_balance_begins_with_instances_and_knows_its_epochs() -> None:
+    sampler = make_sampler("progressively_balanced", [0, 0, 0, 1], 2, torch.Generator())
+    assert sampler.probabilities.tolist() == [0.75, 0.25]
+    for epoch, epochs in ((-1, 4), (5, 4), (0, 0)):
+        with pytest.raises(ValueError, match="epoch: "):
+            sampler.set_epoch(epoch, epochs)
+
+
+def test_class_aware_draws_shuffle_no_more_than_they_use() -> None:
+    """Two groups of four: each class once, so four of its images; one class in the middle of its cycle waits."""
+    labels = [0] * 8 + [1] * 4
+    sampler = make_sampler("class_aware", labels, 2, torch.Generator().manual_seed(0))
+    sampler.epoch(1, 8)
+    state = sampler.state_dict()
+    assert [len(state[f"pending.{cycle}"]) for cycle in range(3)] == [0, 4, 0]

@@ -16,3 +16,7 @@ def test_it_is_the_mean_recall(num_classes) -> None:
 
 def test_only_classes_with_images_count() -> None:
     assert balanced_accuracy(torch.tensor([0, 0, 2, 2]), torch.tensor([0, 1, 2, 2]), 4) == 0.75
+
+
+def test_a_class_of_one_image_counts_like_the_others():
+    assert balanced_accuracy(torch.tensor([0, 0, 1]), torch.tensor([0, 0, 0]), 2) == 0.5

@@ -79,3 +79,9 @@ def test_public_code_smooths_over_all_classes():
     )
     none = smoothed_cross_entropy(logits, labels, torch.zeros(4))
     torch.testing.assert_close(none, F.cross_entropy(logits, labels))
+
+
+def test_classes_that_differ_by_one_image_and_a_smoothing_below_zero():
+    assert class_smoothing([2, 1], 0.4, 0.1, "linear").tolist() == pytest.approx([0.4, 0.1])
+    with pytest.raises(ValueError, match="allowed: 0 <= smallest"):
+        class_smoothing([2, 1], 0.4, -0.1, "linear")

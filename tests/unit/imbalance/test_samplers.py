@@ -137,6 +137,8 @@ def test_bad_requests() -> None:
     generator = torch.Generator()
     with pytest.raises(ValueError, match="batch_size: 111; allowed: 1 to 110"):
         sampler("instance").epoch(1, 111)
+    with pytest.raises(ValueError, match="steps, batch_size: 1, 0"):
+        sampler("reversed").epoch(1, 0)
     with pytest.raises(ValueError, match="steps, batch_size: 0, 5"):
         sampler("reversed").epoch(0, 5)
     with pytest.raises(ValueError, match="sampler: 'oracle'; allowed: instance"):
@@ -176,7 +178,8 @@ def test_a_pass_that_batches_divide_is_used_up() -> None:
     sampler = make_sampler("instance", [0] * 6, 1, torch.Generator().manual_seed(0))
     for batch_size in (6, 3, 1):
         for _ in range(3):
-            assert sorted(sampler.epoch(6 // batch_size, batch_size).flatten().tolist()) == list(range(6))
+            drawn = torch.cat([sampler.epoch(1, batch_size) for _ in range(6 // batch_size)])
+            assert sorted(drawn.flatten().tolist()) == list(range(6))
 
 
 @pytest.mark.parametrize("labels", [[-1, 0, 1], [0, 1, 3]])

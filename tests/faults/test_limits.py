@@ -36,7 +36,7 @@ def forget(project: Project) -> None:
 def mounted(folder: Path, *options: str) -> Iterator[None]:
     done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"this system lets no disk be mounted, which the test fills: {done.stderr.strip()}")
+        pytest.skip(f"a full or read-only disk needs a mount, which this container forbids: {done.stderr.strip()}")
     try:
         yield
     finally:

@@ -103,7 +103,7 @@ def test_a_tutorial_runs_as_it_stands(tmp_path, name):
 def test_photographs_of_every_form_go_from_a_look_to_predictions_by_the_pages_commands(tmp_path, kind):
     unpacked = os.environ.get("TAILNAS_CIFAR10_IMAGES")
     if kind == "CIFAR-10" and not unpacked:
-        pytest.skip("TAILNAS_CIFAR10_IMAGES: not set; allowed: a folder that holds train/<class>/*.png of CIFAR-10")
+        pytest.skip("CIFAR-10 is no part of the repository: TAILNAS_CIFAR10_IMAGES names train/<class>/*.png")
     project = Project.create(tmp_path / "project", **SHORT, **{"data.image_size": 32, "data.channels": 3})
     images, digits = project.root / "my-images", images_of("docs/own-images.md")
     count = photographs(images, Path(unpacked) if kind == "CIFAR-10" else None)

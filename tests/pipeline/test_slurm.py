@@ -34,7 +34,7 @@ COMMAND += ["--slurm-init-seconds-before-status-checks", "3"]
 @pytest.fixture(scope="module")
 def slurm():
     if reason := why_not():
-        pytest.skip(f"no Slurm can be started on this machine: {reason}")
+        pytest.skip(f"a real Slurm is what is tested, and none can be started here: {reason}")
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     started = Slurm(folder)
     yield started

@@ -142,3 +142,18 @@ def test_a_worker_that_has_died_is_done_without(project):
 )
 def test_only_a_plain_module_command_goes_to_the_worker(project, line, words):
     assert module_command(line) == words
+
+
+def test_what_libraries_want_done_at_the_workers_end_is_not_done_at_a_stages(project, monkeypatch):
+    library = "import atexit, weakref\nclass Kept: pass\nkept = Kept()\n"
+    library += "atexit.register(print, 'the library')\nweakref.finalize(kept, print, 'the library')\n"
+    (project / "some_library.py").write_text(library)
+    (project / "steps" / "one.py").write_text(
+        "import weakref\nclass Kept: pass\nkept = Kept()\nweakref.finalize(kept, print, 'the stage')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(project))
+    warm = Worker(["some_library"])
+    try:
+        assert run(project, "nothing", warm) == (0, "the stage\n")
+    finally:
+        warm.close()

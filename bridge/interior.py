@@ -8,6 +8,8 @@ files keep their size, time and inode, and entries are put into dvc.lock without
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
 import operator
 import os
@@ -18,7 +20,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import dvc.dependency.param
 import psutil
@@ -29,7 +31,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.rwlock import _edit_rwlock, rwlock
 from dvc.stage import PipelineStage
-from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage.cache import RunCacheNotFoundError, StageCache, _get_cache_hash
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 from dvc_objects.fs.memory import MemoryFileSystem
@@ -37,6 +39,9 @@ from networkx import descendants
 
 from bridge.lockfile import key_of, keys, replace, spliced
 from bridge.plan import Job
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DONE, RESTORED, RUN = "done", "restored", "run"
 """What `begin` finds: up to date; brought back from the cache; the command has to be run."""
@@ -47,6 +52,23 @@ SHARE = 0.05
 
 class PipelineError(Exception):
     """What DVC has to say against a pipeline or stage, in one line."""
+
+
+def _files_are_files(method: Callable[Concatenate[Pipeline, P], T]) -> Callable[Concatenate[Pipeline, P], T]:
+    """`method`, which puts a folder aside that stands where DVC has a file of its own."""
+
+    @functools.wraps(method)
+    def again(self: Pipeline, *args: P.args, **kwargs: P.kwargs) -> T:
+        while True:
+            try:
+                return method(self, *args, **kwargs)
+            except PipelineError as error:
+                cause = error.__cause__
+                if not isinstance(cause, IsADirectoryError) or self._folder.parent not in Path(cause.filename).parents:
+                    raise
+                _put_aside(Path(cause.filename), self._folder, "Is a directory")
+
+    return again
 
 
 class Pipeline:
@@ -60,6 +82,7 @@ class Pipeline:
         with _one_line():
             self._repo = Repo(root, _wait_for_lock=True)
             self._folder = Path(self._repo.tmp_dir)
+            self._repo.stage_cache = _RunCache(self._repo)
             self._put_aside_what_is_broken()
             self._graph = get_active_graph(self._repo.index.graph)
             self._order = plan_repro(self._graph)
@@ -78,6 +101,7 @@ class Pipeline:
         """DVC's addresses of all stages, each after those that it depends on."""
         return list(self._stages)
 
+    @_files_are_files
     def jobs(self, *, without: Collection[str] = ()) -> list[Job]:
         """Every stage for a scheduler, in the order of `names`; `without` some that count as done."""
         with self._locked():
@@ -85,6 +109,7 @@ class Pipeline:
             undone = {stage for stage in stages if stage.status()}
             return [self._job(stage, undone, without) for stage in stages]
 
+    @_files_are_files
     def is_done(self, name: str) -> bool:
         """Whether DVC finds nothing to do for one stage."""
         with self._locked():
@@ -107,6 +132,7 @@ class Pipeline:
             meta=dict(stage.meta or {}),
         )
 
+    @_files_are_files
     def begin(self, name: str, *, force: bool = False) -> str:
         """Make a stage ready: DONE, RESTORED, or RUN, where `end` or `drop` must follow. force: run it in any case."""
         stage = self._stages[name]
@@ -143,6 +169,7 @@ class Pipeline:
                 self._write()
                 return
 
+    @_files_are_files
     def end(self, name: str) -> None:
         """Record a stage whose command has ended well: outputs to the cache, run cache, dvc.lock."""
         with self._locked():
@@ -233,10 +260,12 @@ class Pipeline:
             written = held.stat().st_mtime if held.exists() else 0.0
             with _edit_rwlock(self._repo.tmp_dir, self._repo.fs, linked) as lock:
                 _forget_the_dead(lock, written)
-        except DvcException as error:
+        except (DvcException, IsADirectoryError) as error:
             _put_aside(held, self._folder, error)
         path = Path(self._repo.root_dir, LOCK_FILE)
-        if path.exists() and not path.read_bytes().strip():
+        if path.is_dir():
+            _put_aside(path, self._folder, "Is a directory")
+        elif path.exists() and not path.read_bytes().strip():
             _put_aside(path, self._folder, "the file is empty")
         try:
             self._repo.index  # noqa: B018 - loads
@@ -283,8 +312,26 @@ def _is_the_one(entry: dict[str, Any], written: float) -> bool:
         return True
 
 
+class _RunCache(StageCache):
+    """DVC's own uses an entry that is cut at the end of a line, and stops at one that is no text."""
+
+    def _load_cache(self, key: str, value: str) -> Any:
+        reason: object = "not what its name says"
+        try:
+            entry = super()._load_cache(key, value)
+            if entry is None or _get_cache_hash(entry) == value:
+                return entry
+        except (DvcException, OSError) as error:
+            reason = error
+        _put_aside(Path(self._get_cache_path(key, value)), Path(self.repo.tmp_dir), reason)
+        return None
+
+
 def _put_aside(path: Path, folder: Path, reason: object) -> None:
-    aside = folder / f"{path.name}.broken"
+    names = (f"{path.name}.broken{number or ''}" for number in itertools.count())
+    aside = next(folder / name for name in names if not (folder / name).is_dir())
+    if path.is_dir() and aside.exists():
+        aside.unlink()
     path.replace(aside)
     first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
     print(f"{path.name}: {first}; put aside as {os.path.relpath(aside)}", file=sys.stderr, flush=True)

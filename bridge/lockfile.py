@@ -20,6 +20,8 @@ def spliced(text: str, entries: Mapping[str, str], added: Iterable[str]) -> str 
     """
     if not text:
         text = HEAD
+    elif not text.endswith("\n"):  # cut within a line
+        text += "\n"
     section = _SECTION.search(text)
     if section is None or not text.startswith("schema: "):
         return None

@@ -24,6 +24,8 @@ NEEDS = ("gpu", "mem_mb", "runtime")
 """Words of `meta` in dvc.yaml that say what a stage needs: cards, MB of memory, minutes."""
 
 SCRIPTS = "stages."
+PACKAGES = ("stages", "tailnas")
+"""The project's own code; a stage is forked from a process that has imported its part of it."""
 IMPORTED = (
     "tailnas",  # sets what libraries look at when they are loaded
     "torch",
@@ -31,8 +33,11 @@ IMPORTED = (
     "tensorboard",
     "torch.utils.tensorboard",
     "pandas",
+    "pydantic",
+    "pydantic.fields",
     "pydantic.main",
     "pydantic.type_adapter",
+    "pydantic.types",
     "ruamel.yaml",
     "safetensors.torch",
     "sklearn.metrics",
@@ -63,7 +68,7 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 def warm_worker(threads: int) -> Worker:
     """A worker for stages of this process and of those below, which ends with it."""
-    worker = Worker(IMPORTED, thread_environment(threads))
+    worker = Worker(IMPORTED, thread_environment(threads), PACKAGES)
     atexit.register(worker.close)
     return worker
 

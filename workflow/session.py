@@ -99,6 +99,11 @@ class Session:
         if self.worker is None:
             self.worker = warm_worker(self.threads)
 
+    def stop_worker(self) -> None:
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+
     def close(self) -> None:
         """Have dvc.lock hold everything."""
         self.pipeline.close()
@@ -107,16 +112,17 @@ class Session:
 def opened(*, run: bool, warm: bool = True) -> Session:
     """DVC loaded and params.yaml checked, if it or the code changed since DVC recorded that it was valid.
 
-    run: also have DVC record the check. warm: then start a worker where there is something to run. A mistake in the
+    run: also have DVC record the check. warm: then have a worker where there is something to run. A mistake in the
     parameters ends the process with one line and status 1.
     """
     try:
         runtime = read_yaml(PARAMS)["runtime"]
-        session = Session(Pipeline(), [], runtime)
+        worker = warm_worker(int(runtime["threads"])) if run and warm else None  # which takes longer than DVC
+        session = Session(Pipeline(), [], runtime, worker)
         if run:
             session.jobs = session.pipeline.jobs(without={VALIDATE})
-            if warm and not all(job.done for job in session.jobs):
-                session.start_worker()
+            if all(job.done for job in session.jobs):
+                session.stop_worker()
             if _validate(session):
                 session.jobs = session.pipeline.jobs(without={VALIDATE})
             return session

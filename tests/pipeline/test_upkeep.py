@@ -1,4 +1,4 @@
-"""make prune and make verify, on a project whose stages are stand-ins of a few lines."""
+"""make prune, make verify, stages and links of the user's own, on a project whose stages are stand-ins of a few lines."""
 
 from __future__ import annotations
 
@@ -242,3 +242,82 @@ def test_verify_without_results_is_one_line(project):
     assert verify(project, 1) == (
         "results: nothing to compare; allowed: results of this study, as `make repro` computes them\n"
     )
+
+
+ENGINES = {
+    "dvc": ["dvc", "repro"],
+    "snakemake": ["snakemake", "--cores", "2"],
+    "study": [sys.executable, "-m", "workflow.study"],
+}
+OWN_STAGES = """
+  lines:
+    cmd:
+      - mkdir -p own
+      - wc -l < results/report/metrics.json > own/lines.txt
+    deps: [results/report/metrics.json]
+    outs: [own/lines.txt]
+  twice:
+    cmd: python twice.py own/lines.txt own/twice
+    deps: [twice.py, own/lines.txt]
+    outs: [own/twice]
+"""
+TWICE = """
+import sys
+from pathlib import Path
+
+Path(sys.argv[2]).mkdir()
+Path(sys.argv[2], "a.txt").write_text({times} * Path(sys.argv[1]).read_text())
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_stages_of_the_users_own(project, engine):
+    pipeline = project.root / "dvc.yaml"
+    pipeline.write_text(pipeline.read_text().replace("\nstages:\n", f"\nstages:{OWN_STAGES}"))
+    (project.root / "twice.py").write_text(TWICE.format(times=2))
+    before = project.outputs()
+    project.run(*ENGINES[engine])
+    lines = (project.root / "own" / "lines.txt").read_text()
+    assert (project.root / "own" / "twice" / "a.txt").read_text() == 2 * lines
+    assert project.outputs() == before and project.is_clean()
+    assert prune(project) == set() and project.is_clean()
+
+    written = (project.root / "own" / "lines.txt").stat().st_mtime_ns
+    (project.root / "twice.py").write_text(TWICE.format(times=3))
+    project.run(*ENGINES[engine])
+    assert (project.root / "own" / "twice" / "a.txt").read_text() == 3 * lines
+    assert (project.root / "own" / "lines.txt").stat().st_mtime_ns == written and project.is_clean()
+
+
+def below(folder: Path) -> dict[Path, bytes]:
+    """All files but those of the check itself, which DVC removes before it runs."""
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not {"params.ok", "watched"} & set(path.parts)
+    }
+
+
+@pytest.mark.parametrize(("name", "engine"), [("data", "dvc"), ("data/raw", "snakemake"), ("results", "study")])
+def test_a_link_to_another_disk_is_refused_by_its_name(project, tmp_path, name, engine):
+    (project.root / name).rename(tmp_path / "disk")
+    (project.root / name).symlink_to(tmp_path / "disk")
+    project.edit({"study.seeds": [0, 1]})
+    before = below(tmp_path / "disk")
+    done = project.run(*ENGINES[engine], status=None)
+    assert done.returncode and "Traceback" not in done.stdout
+    (said,) = [line for line in done.stdout.splitlines() if "a link to" in line]
+    assert said.endswith(f"{tmp_path / 'disk'}, outside of the repository; allowed: a folder (for a larger disk: the "
+        "whole checkout there, or a bind mount; `dvc cache dir` moves the cache)")  # fmt: skip
+    assert f"{name}: a link" in said
+    assert below(tmp_path / "disk") == before
+
+
+@pytest.mark.parametrize("engine", ["dvc", "snakemake"])
+def test_the_whole_checkout_may_be_a_link(project, tmp_path, engine):
+    project.root.rename(tmp_path / "disk")
+    project.root.symlink_to(tmp_path / "disk")
+    before = project.outputs()
+    project.edit({"study.seeds": [0, 1]})
+    project.run(*ENGINES[engine])
+    assert project.is_clean() and len(project.outputs()) > len(before)

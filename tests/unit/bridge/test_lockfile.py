@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from dvc.exceptions import DvcException
 from dvc.utils.serialize import dumps_yaml, parse_yaml, parse_yaml_for_update
 
 from bridge.lockfile import key_of, replace, spliced
@@ -66,6 +67,21 @@ def test_what_a_run_adds_stands_in_the_order_of_the_plan_whenever_it_was_added()
 )
 def test_a_file_laid_out_otherwise_is_left_to_dvc(text):
     assert spliced(text, text_of({"b": ENTRIES["b"]}), []) is None
+
+
+def test_a_file_cut_anywhere_takes_entries_or_is_left_to_dvc():
+    text = dvcs_own("", {name: ENTRIES[name] for name in ("a@0", "b")})
+    new = {"b": {**ENTRIES["b"], "cmd": "another"}, "c@x-1.5": ENTRIES["c@x-1.5"]}
+    taken = 0
+    for length in range(1, len(text)):
+        try:
+            left = parse_yaml(text[:length], "dvc.lock")
+        except DvcException:
+            continue
+        if (result := spliced(text[:length], text_of(new), [])) is not None:
+            assert parse_yaml(result, "dvc.lock")["stages"] == {**(left["stages"] or {}), **new}, text[:length]
+            taken += 1
+    assert taken > len(text) // 4
 
 
 def test_other_sections_stay():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ if what == "status": sys.exit(7)
 if what == "raise": raise ValueError("a bug")
 if what == "signal": os.kill(os.getpid(), 15)
 if what == "sleep": time.sleep(60)
+if what == "nap": time.sleep(1), print("woken")
 if what == "thread": threading.Thread(target=lambda: (time.sleep(0.2), print("thread ended"))).start()
 if what == "interrupt": raise KeyboardInterrupt
 """
@@ -157,3 +159,159 @@ def test_what_libraries_want_done_at_the_workers_end_is_not_done_at_a_stages(pro
         assert run(project, "nothing", warm) == (0, "the stage\n")
     finally:
         warm.close()
+
+
+@pytest.fixture
+def templates(project):
+    """A worker that makes templates of the steps, whose code notes where it is imported."""
+    (project / "steps" / "code.py").write_text(NOTED.format(value=1))
+    warm = Worker(["json"], packages=["steps"])
+    yield warm
+    warm.close()
+
+
+NOTED = "import os\nwith open('imported', 'a') as file: print(os.getpid(), file=file)\nVALUE = {value!r}\n"
+
+
+def imported(project: Path) -> list[int]:
+    return [int(line) for line in (project / "imported").read_text().split()]
+
+
+def value(project: Path, worker: Worker, what: str = "nothing") -> str:
+    status, said = run(project, what, worker)
+    assert status == 0, said
+    return said.split("__main__ ")[1].split()[0]
+
+
+def test_what_a_module_imports_is_imported_once_for_all_its_forks_but_the_first(project, templates):
+    alone = run(project, "thread", None)
+    forks = [run(project, "thread", templates) for _ in range(4)]
+    assert {(status, said.replace("True\npath", "X\npath")) for status, said in forks} == {
+        (alone[0], alone[1].replace("False\npath", "X\npath"))
+    }
+    assert len(imported(project)) == 3  # the process alone, the first fork, the template
+
+
+def test_nothing_but_the_stage_holds_its_output_open(project, templates):
+    job = Job("one", ["python -m steps.one nothing"], ".", [], {}, done=False)
+    for _ in range(4):
+        ear, voice = os.pipe()
+        with os.fdopen(voice, "wb") as out:
+            assert Command(job, str(project), os.environ, templates.address, "steps.").run(out) == 0
+        os.set_blocking(ear, False)
+        while (part := os.read(ear, 4096)) != b"":  # raises BlockingIOError where someone may still write
+            assert part
+        os.close(ear)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("change", ["edit", "replace", "new", "remove"])
+def test_a_template_ends_with_the_code_that_it_has_read(project, templates, change, times):
+    code = project / "steps" / "code.py"
+    assert [value(project, templates) for _ in range(times)] == ["1"] * times
+    before = code.stat()
+    if change == "edit":
+        code.write_text(NOTED.format(value=22))
+    elif change == "replace":  # of the same size and time
+        (project / "other").write_text(NOTED.format(value=2))
+        os.utime(project / "other", ns=(before.st_atime_ns, before.st_mtime_ns))
+        (project / "other").replace(code)
+        shutil.rmtree(project / "steps" / "__pycache__", ignore_errors=True)
+    elif change == "new":  # which goes before the one there was
+        (project / "steps" / "code").mkdir()
+        (project / "steps" / "code" / "__init__.py").write_text(NOTED.format(value=3))
+    else:
+        code.unlink()
+        status, said = run(project, "nothing", templates)
+        assert status == 1 and "No module named 'steps.code'" in said
+        code.write_text(NOTED.format(value=4))
+    expected = {"edit": "22", "replace": "2", "new": "3", "remove": "4"}[change]
+    assert [value(project, templates) for _ in range(3)] == [expected] * 3
+
+
+def test_a_fork_of_a_template_that_retires_is_waited_for(project, templates):
+    value(project, templates)
+    ended: list[int] = []
+    thread = threading.Thread(target=lambda: ended.append(run(project, "nap", templates)[0]))
+    thread.start()
+    while "arguments ['nap'" not in (project / "log").read_text():
+        time.sleep(0.01)
+    (project / "log").rename(project / "first.log")
+    (project / "steps" / "code.py").write_text(NOTED.format(value=22))
+    assert value(project, templates) == "22"
+    thread.join(20)
+    assert ended == [0] and "woken" in (project / "first.log").read_text()
+
+
+def test_code_that_starts_a_thread_gets_no_template(project, templates):
+    (project / "steps" / "code.py").write_text(
+        NOTED.format(value=1)
+        + "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    assert [value(project, templates) for _ in range(5)] == ["1"] * 5
+    assert len(set(imported(project))) == 6  # the template that was tried is not tried again
+
+
+def test_code_behind_a_link_gets_no_template(project, templates):
+    (project / "steps").rename(project / "elsewhere")
+    (project / "steps").mkdir()
+    for name in ("__init__.py", "one.py", "code.py"):
+        (project / "steps" / name).write_bytes((project / "elsewhere" / name).read_bytes())
+    (project / "steps" / "more").symlink_to(project / "elsewhere")
+    assert [value(project, templates) for _ in range(4)] == ["1"] * 4
+    assert len(set(imported(project))) == 4
+
+
+def template(worker: Worker) -> psutil.Process:
+    (child,) = psutil.Process(worker._process.pid).children()
+    assert child.cmdline()[1:4] == ["-m", "bridge.forks", "steps.one"]
+    return child
+
+
+def test_a_template_that_was_killed_is_done_without(project, templates):
+    value(project, templates), value(project, templates)
+    template(templates).kill()
+    assert [value(project, templates) for _ in range(3)] == ["1"] * 3
+
+
+def test_a_killed_fork_of_a_template_is_dead(project, templates):
+    value(project, templates), value(project, templates)
+    job = Job("one", ["python -m steps.one sleep"], ".", [], {}, done=False)
+    with (project / "log").open("wb") as out:
+        command = Command(job, str(project), os.environ, templates.address, "steps.")
+        statuses: list[int] = []
+        thread = threading.Thread(target=lambda: statuses.append(command.run(out)))
+        thread.start()
+        while "arguments" not in (project / "log").read_text():
+            time.sleep(0.01)
+        (child,) = template(templates).children()
+        command.kill()
+        thread.join(20)
+    assert statuses == [-9]
+    assert psutil.wait_procs([child], timeout=20)[1] == []
+    assert value(project, templates) == "1"
+
+
+def test_templates_and_their_forks_end_with_the_starter_of_their_worker(project):
+    program = (
+        "import sys, os; from bridge.worker import Worker, Running; w = Worker(['json'], packages=['steps']);"
+        "run = lambda what: Running(w.address, ['steps.one', what], sys.argv[1], dict(os.environ), (0, 1, 2)).wait();"
+        "run('nothing'); print(w._process.pid, flush=True); run('sleep')"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", program, str(project)], stdout=subprocess.PIPE, text=True)
+    lines = [starter.stdout.readline() for _ in range(4)]
+    pid = int(next(line for line in lines if line.strip().isdigit()))
+    while not (family := psutil.Process(pid).children(recursive=True))[1:]:
+        time.sleep(0.01)
+    assert len(family) == 2
+    os.kill(starter.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs([psutil.Process(pid), *family], 20) if psutil.pid_exists(pid) else ([], [])
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_worker_that_still_imports_is_closed_at_once(project, monkeypatch):
+    (project / "slow_library.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(project))
+    began = time.monotonic()
+    Worker(["slow_library"]).close()
+    assert time.monotonic() - began < 30

@@ -1,4 +1,4 @@
-"""make prune, make verify, stages and links of the user's own, on a project whose stages are stand-ins of a few lines."""
+"""make prune, make verify, stages and links of the user's own, where stages are stand-ins of a few lines."""
 
 from __future__ import annotations
 

@@ -177,7 +177,12 @@ def test_diverged_predictions_are_told_in_one_line():
 
 @pytest.mark.parametrize(
     ("labels", "counts", "message"),
-    [([0], [1, 1], "must be"), ([0, 1], [1], "counts has 1"), ([0, 2], [1, 1], "allowed are 0 to 1")],
+    [
+        ([0], [1, 1], "must be"),
+        ([0, 1], [1], "counts has 1"),
+        ([0, 2], [1, 1], "allowed are 0 to 1"),
+        ([-1, 1], [1, 1], "allowed are 0 to 1"),
+    ],
 )
 def test_arguments_that_do_not_fit_are_refused(labels, counts, message):
     with pytest.raises(ValueError, match=message):

@@ -20,6 +20,44 @@ def test_channels_of_stages():
     assert halved(1, 3) == (1, 2, 2) and halved(7, 1) == (7,)
 
 
+class Sized(torch.nn.Module):
+    """As many numbers as `size` says of the last channels; three stages."""
+
+    def __init__(self, channels, size):
+        super().__init__()
+        self.reductions = (1, 2)
+        last = channels if isinstance(channels, int) else channels[-1]
+        self.weight = torch.nn.Parameter(torch.empty(size(last)))
+
+
+@pytest.mark.parametrize(
+    "size", [lambda c: 3 * c + 2, lambda c: 100 * c, lambda c: 5 * c * c], ids=["3c", "100c", "5c2"]
+)
+def test_against_every_width(size):
+    """The closest of all widths, the narrower of two; refused where that is over a twentieth of the budget away."""
+    sizes = {c: size(halved(c, 3)[-1]) for c in range(1, 4097)}
+    refused = 0
+    for budget in [*range(1, 400), 995, 1000, 1050, 1052, 1053, 1100, 9_999, 10_000, 10_050]:
+        best = min(sizes, key=lambda c: (abs(sizes[c] - budget), c))
+        if abs(sizes[best] - budget) * 20 > budget:
+            refused += 1
+            with pytest.raises(UserError, match="is met by no number"):
+                fitted_channels(lambda channels: Sized(channels, size), budget)
+        else:
+            assert fitted_channels(lambda channels: Sized(channels, size), budget) == halved(best, 3)
+    assert refused
+    assert smallest_size(lambda channels: Sized(channels, size)) == size(2), "two, after a reduction"
+
+
+def test_the_widest_network_has_4096_channels():
+    def build(channels):
+        return Sized(channels, lambda c: c)
+
+    assert fitted_channels(build, 4096)[-1] == fitted_channels(build, 4300)[-1] == 4096
+    with pytest.raises(UserError):
+        fitted_channels(build, 4320)
+
+
 def test_published_size():
     assert parameter_count(Network(DARTS_V1, 36, 20, 10)) == 3_169_414
     assert fitted_channels(lambda channels: Network(DARTS_V1, channels, 20, 10), 3_169_414) == (36, 72, 144)

@@ -18,6 +18,19 @@ def test_truncation_is_of_the_exact_value() -> None:
     assert class_counts(49, 2, 49, "step") == [49, 1]
 
 
+@pytest.mark.parametrize("times", [1, 7, 1000])
+def test_powers_are_divided_exactly(times: int) -> None:
+    """Where every count is whole: some of these lie just below the whole number in floating point."""
+    below = 0
+    for base in range(2, 30):
+        for power in range(2, 7):
+            size, whole = times * base**power, [times * base ** (power - c) for c in range(power + 1)]
+            assert class_counts(size, power + 1, base**power) == whole
+            below += sum(int(size / (base**power) ** (c / power)) < n for c, n in enumerate(whole))
+    assert below
+    assert class_counts(10**6, 2, 10**6 / (10**6 - 1e-4))[1] == 10**6 - 1, "just below by more than rounding"
+
+
 @given(st.integers(1, 100_000), st.integers(2, 60), st.integers(1, 1000))
 def test_exponential_counts_are_the_floor_of_the_formula(n_max: int, num_classes: int, factor: int) -> None:
     for c, count in enumerate(class_counts(n_max, num_classes, factor)):
@@ -39,12 +52,12 @@ def test_exponential_counts_are_the_floor_of_the_formula(n_max: int, num_classes
         ((5000, 10, math.inf), "imbalance_factor"),
         ((5000, 10, None), "imbalance_factor"),
         ((5000, 10, "10"), "imbalance_factor"),
-        ((5000, 10, 10, "natural"), "profile"),
-        ((5000, 10, 10, "linear"), "profile"),
+        ((5000, 10, 10, "natural"), "profile: 'natural' has no formula"),
+        ((5000, 10, 10, "linear"), "profile: 'linear';"),
     ],
 )
 def test_bad_arguments_are_named(arguments: tuple, named: str) -> None:
-    with pytest.raises(ValueError, match=f"^{named}: .* allowed: "):
+    with pytest.raises(ValueError, match=f"^{named}.* allowed: "):
         class_counts(*arguments)
 
 
@@ -184,6 +197,18 @@ def test_no_factor_helps_a_tiny_class() -> None:
         planned_counts([3, 9], 1, "exp", "given", None, 0)
 
 
+def test_a_class_of_the_smallest_size_allows_a_factor_of_one() -> None:
+    with pytest.raises(UserError, match=r"2 leaves class '1' with 2 image.*allowed: 1 to 1 "):
+        planned_counts([4, 9], 2, "exp", "given", None, 0)
+    assert planned_counts([4, 9], 1, "exp", "given", None, 0) == [4, 4]
+
+
+def test_groups_of_one_image_are_no_groups() -> None:
+    plain = split_of()
+    alone = long_tailed_split(LABELS, 6, 10, "exp", "shuffled", None, 0, groups=np.arange(len(LABELS)) + 5)
+    assert (alone.indices == plain.indices).all() and (alone.halves == plain.halves).all()
+
+
 def test_natural_too_few() -> None:
     with pytest.raises(UserError, match=r"split\.profile: natural leaves class 'b' with 1 image.*allowed: at least 2"):
         planned_counts([80, 1], 1, "natural", "given", None, 0, ("a", "b"))
@@ -199,7 +224,10 @@ def test_n_max_may_exceed_what_tail_classes_have() -> None:
     assert planned_counts([100, 60, 12], 10, "exp", "given", 100, 0) == [100, 31, 10]
 
 
-@pytest.mark.parametrize("labels", [np.zeros(0, int), np.array([0.0, 1.0]), np.array([0, 7]), np.array([[0, 1]])])
+@pytest.mark.parametrize(
+    "labels",
+    [np.array(labels) for labels in ([0, 7], [0, 2], [-1, 1], [0.0, 1.0], [[0, 1]])] + [np.zeros(0, int)],
+)
 def test_bad_labels(labels: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"^labels: "):
         long_tailed_split(labels, 2, 1, "exp", "given", None, 0)

@@ -41,7 +41,10 @@ PARTS = {
     "tailnas/search/architecture_rates.py": ["tests/unit/search/test_architecture_rates.py"],
     "tailnas/evaluate/metrics.py": ["tests/unit/evaluate/test_metrics.py"],
     "tailnas/report/statistics.py": ["tests/unit/report/test_statistics.py"],
-    "tailnas/retrain/width.py": ["tests/unit/retrain/test_width.py", "-k", "stages or published or exact or narrowest or every_width or widest"],
+    "tailnas/retrain/width.py": [
+        "tests/unit/retrain/test_width.py",
+        *("-k", "stages or published or exact or narrowest or every_width or widest"),
+    ],
     "tailnas/split/long_tail.py": ["tests/unit/split/test_splits.py"],
     "tailnas/search/bilevel.py": ["tests/exactness/test_search.py", "tests/unit/search/test_bilevel_search.py"],
     "tailnas/search/architecture_gradient.py": ["tests/exactness/test_search.py"],

@@ -14,15 +14,18 @@ import logging
 import operator
 import os
 import re
+import sqlite3
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import dvc.dependency.param
+import dvc.rwlock
 import psutil
 from dvc.dvcfile import LOCK_FILE, Lockfile
 from dvc.exceptions import DvcException
@@ -95,6 +98,10 @@ class Pipeline:
         self._added: dict[Path, set[str]] = {}
         self._written = time.monotonic()
         self._cost = 0.0
+        # SQLite tidies up whenever its last user leaves, and DVC enters and leaves for each output.
+        self._links = sqlite3.connect(Path(self._repo.state.links.directory, "cache.db"), check_same_thread=False)
+        with suppress(sqlite3.Error):
+            self._links.execute("SELECT 1 FROM Cache LIMIT 1").fetchall()
 
     @property
     def names(self) -> list[str]:
@@ -136,7 +143,7 @@ class Pipeline:
     def begin(self, name: str, *, force: bool = False) -> str:
         """Make a stage ready: DONE, RESTORED, or RUN, where `end` or `drop` must follow. force: run it in any case."""
         stage = self._stages[name]
-        with self._locked():
+        with self._locked(), self._one_list():
             if stage.frozen or not stage.cmd:
                 if stage.reproduce(force=force):
                     self._note(stage)
@@ -172,7 +179,7 @@ class Pipeline:
     @_files_are_files
     def end(self, name: str) -> None:
         """Record a stage whose command has ended well: outputs to the cache, run cache, dvc.lock."""
-        with self._locked():
+        with self._locked(), self._one_list():
             try:
                 self._record(self._stages[name])
             finally:
@@ -252,6 +259,28 @@ class Pipeline:
                 with self._repo.lock:
                     yield
 
+    @contextmanager
+    def _one_list(self) -> Iterator[None]:
+        """DVC's list of who reads and writes what, read and written once for the dozen times that DVC edits it."""
+        linked = self._repo.config["core"].get("hardlink_lock", False)
+        failure: Exception | None = None
+
+        def edit(*args: Any) -> Any:
+            held.setdefault("read", defaultdict(list))  # DVC takes out what is empty
+            held.setdefault("write", defaultdict(dict))
+            return nullcontext(held)
+
+        with _edit_rwlock(self._repo.tmp_dir, self._repo.fs, linked) as held:
+            dvc.rwlock._edit_rwlock = edit
+            try:
+                yield
+            except Exception as error:  # the list is written then, too
+                failure = error
+            finally:
+                dvc.rwlock._edit_rwlock = _edit_rwlock
+        if failure:
+            raise failure
+
     def _put_aside_what_is_broken(self) -> None:
         """A kill or full disk during DVC's own writing leaves these files cut; DVC then refuses every command."""
         linked = self._repo.config["core"].get("hardlink_lock", False)
@@ -282,6 +311,7 @@ class Pipeline:
             for name in list(self._held):
                 self.drop(name)
             self.flush()
+            self._links.close()
             self._repo.close()
 
 

@@ -16,8 +16,7 @@ from tailnas.evaluate.intervals import wilson
 CONFIDENCE = 0.95
 LEVEL = 0.05
 POWER = 0.80
-EXACT_UP_TO = 14
-MONTE_CARLO_DRAWS = 100_000
+SIGN_PATTERNS = 100_000
 MOST_PAIRS = 1_000_000
 
 
@@ -51,7 +50,7 @@ def spread(values: Sequence[float]) -> Spread:
 def sign_flip_test(differences: tuple[float, ...], seed: int = 0) -> float:
     """Two-sided p value of the paired sign-flip (randomisation) test of the mean of two or more differences.
 
-    Under the null hypothesis each difference is as likely with either sign. Up to 14 differences all 2^n sign
+    Under the null hypothesis each difference is as likely with either sign. Up to 16 differences all 2^n sign
     patterns are counted, so p is exact and at least 2 / 2^n; above, 100,000 seeded draws are, the observed one
     included (Phipson and Smyth, 2010).
     """
@@ -60,7 +59,7 @@ def sign_flip_test(differences: tuple[float, ...], seed: int = 0) -> float:
         lambda flipped, axis: np.sum(flipped, axis=axis).round(12),  # so that ties of binary fractions are ties
         permutation_type="samples",
         vectorized=True,
-        n_resamples=2**EXACT_UP_TO if len(differences) <= EXACT_UP_TO else MONTE_CARLO_DRAWS,
+        n_resamples=SIGN_PATTERNS,
         batch=2**14,
         rng=seed,
     )

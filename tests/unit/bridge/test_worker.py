@@ -315,3 +315,18 @@ def test_a_worker_that_still_imports_is_closed_at_once(project, monkeypatch):
     began = time.monotonic()
     Worker(["slow_library"]).close()
     assert time.monotonic() - began < 30
+
+
+PAGES = """
+import random
+from bridge.forks import large_pages
+held = random.Random(0).randbytes(64 << 20)
+print(sum(large_pages()))
+assert held == random.Random(0).randbytes(64 << 20)
+"""
+
+
+def test_memory_stays_as_it_is_in_large_pages():
+    done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)
+    least = 3 if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 1) else 0
+    assert int(done.stdout) >= least

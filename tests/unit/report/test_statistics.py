@@ -41,6 +41,8 @@ def test_equal_values_have_no_interval():
     """Two runs that gain 3 of 10 images each tell nothing of the spread; an interval of no width would be a proof."""
     result = spread([0.3, 0.3])
     assert (result.mean, result.sd, result.low, result.high) == (0.3, 0.0, None, None)
+    nearly = spread([0.3, 0.3 + 1e-9])
+    assert nearly.low < 0.3 < nearly.high, "but values that differ have one, by however little"
 
 
 @pytest.mark.parametrize(
@@ -82,10 +84,14 @@ def test_the_paired_interval_ends_where_its_score_is_196(gained, lost, images):
 
 def test_no_change_and_every_change_have_an_interval_of_some_width():
     """Where a Wald interval has none: nothing gained or lost, and 3 of 10 gained from 0."""
-    low, high = paired_interval(0, 0, 10)
-    # nobody judged differently: z^2 = 10 d^2 / (|d| (1 - |d|)) at the ends
-    assert high == pytest.approx(1.959964**2 / (10 + 1.959964**2), abs=1e-6) and low == pytest.approx(-high)
-    assert paired_interval(10, 0, 10)[1] == 1.0 and paired_interval(10, 0, 10)[0] < 0.75
+    for images in (1, 2, 3, 10):
+        low, high = paired_interval(0, 0, images)
+        # nobody judged differently: z^2 = N d^2 / (|d| (1 - |d|)) at the ends
+        assert high == pytest.approx(1.959964**2 / (images + 1.959964**2), abs=1e-6) and low == pytest.approx(-high)
+        # every one gained: z^2 = N (1 - d) / (1 + d)
+        low = (images - 1.959964**2) / (images + 1.959964**2)
+        assert paired_interval(images, 0, images) == pytest.approx((low, 1.0), abs=1e-6)
+        assert paired_interval(0, images, images) == pytest.approx((-1.0, -low), abs=1e-6)
 
 
 def test_variance_components_by_hand():
@@ -101,6 +107,22 @@ def test_variance_components_by_hand():
     # searches that differ less than their retrainings have no variance of their own
     assert variance_components([[[1.0, 9.0], [2.0, 8.0]]]).between == 0.0
     assert variance_components([[[5.0, 5.0], [5.0, 5.0]]]).share is None
+    # nothing but the search varies
+    alone = variance_components([[[1.0, 1.0], [2.0, 2.0]]])
+    assert (alone.between, alone.within, alone.share, alone.low, alone.high) == (0.5, 0.0, 1.0, None, None)
+
+
+def test_the_interval_of_the_share_by_hand():
+    """Four searches of two retrainings: means 2, 8, 4 and 10; MS between 80 / 3, MS within (2 + 2 + 8 + 2) / 4."""
+    found = variance_components([[[1.0, 3.0], [7.0, 9.0], [2.0, 6.0], [9.0, 11.0]]])
+    quotient = (80 / 3) / (14 / 4)
+    low, high = ((quotient / stats.f.ppf(tail, 3, 4) - 1) / 2 for tail in (0.975, 0.025))
+    assert (found.low, found.high) == pytest.approx((max(0, low) / (1 + max(0, low)), high / (1 + high)))
+    assert (found.groups, found.members) == (4, 2)
+    steady = variance_components([[[1.0, 1.2], [7.0, 7.3], [4.0, 4.1], [10.0, 10.2]]])
+    quotient = 2 * np.var([1.1, 7.15, 4.05, 10.1], ddof=1) / ((0.02 + 0.045 + 0.005 + 0.02) / 4)
+    low = (quotient / stats.f.ppf(0.975, 3, 4) - 1) / 2
+    assert steady.low == pytest.approx(low / (1 + low)) and low > 10
 
 
 def test_variance_components_of_a_simulated_study():
@@ -143,7 +165,7 @@ def test_sign_flip_agrees_with_enumeration_in_exact_integers(values):
     assert sign_flip_test(tuple(value / 10 for value in values)) == sum(extreme) / len(extreme)
 
 
-def test_sign_flip_above_twenty_is_seeded_and_close_to_exact():
+def test_sign_flip_of_twenty_one_is_seeded_and_close_to_exact():
     differences = tuple(np.random.default_rng(3).normal(0.3, 1.0, size=21))
     sums = np.zeros(1)
     for value in differences:
@@ -155,7 +177,14 @@ def test_sign_flip_above_twenty_is_seeded_and_close_to_exact():
     assert estimate == pytest.approx(exact, abs=5 * (exact * (1 - exact) / 100_000) ** 0.5)
 
 
+def test_sign_flip_is_exact_up_to_sixteen():
+    assert sign_flip_test((1.0,) * 16) == 2 / 2**16
+    drawn = sign_flip_test((1.0,) * 17)
+    assert drawn != 2 / 2**17 and drawn * 100_001 == pytest.approx(round(drawn * 100_001), abs=1e-6)
+
+
 def test_smallest_p_value_of_the_exact_test():
+    assert smallest_p_value(0) == 1.0
     assert [smallest_p_value(n) for n in (1, 2, 5, 6)] == [1.0, 0.5, 0.0625, 0.03125]
     assert smallest_p_value(7) == sign_flip_test((0.3,) * 7)
 
@@ -209,7 +238,7 @@ def test_detectable_difference_at_the_sizes_of_the_method_page():
 
 def test_detectable_difference_without_variation_is_zero():
     assert smallest_detectable_difference(0.0, 4) == 0.0
-    assert pairs_needed(1.0, 0.0) == 2
+    assert pairs_needed(1.0, 0.0) == pairs_needed(100.0, 1.0) == 2
 
 
 def test_pairs_that_no_study_has_are_a_million():

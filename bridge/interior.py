@@ -9,6 +9,7 @@ files keep their size, time and inode, and entries are put into dvc.lock without
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import logging
 import operator
@@ -114,6 +115,7 @@ class Pipeline:
         with self._locked():
             stages = [stage for name, stage in self._stages.items() if name not in without]
             undone = {stage for stage in stages if stage.status()}
+            gc.freeze()  # what is loaded stays, and looking through it took a fifth of what a stage costs
             return [self._job(stage, undone, without) for stage in stages]
 
     @_files_are_files

@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from tailnas.derive.palette import INK, MUTED
@@ -86,6 +87,11 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     `name` must differ between the figures of a page: it makes their ids differ. Text stays text, in the page's font.
     """
     stream = io.StringIO()
+    figure.dpi = 72
+    FigureCanvasSVG(figure)
+    if layout := figure.get_layout_engine():  # saving would draw everything once more for it
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = stream.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -150,6 +151,48 @@ def test_files_that_a_kill_left_cut_are_put_aside_with_one_line(copies, name, te
     assert project.kept() == before and project.is_clean()
 
 
+DAMAGE = {
+    "cut after a line": lambda path, content: path.write_bytes(content[: content.index(b"\n") + 1]),
+    "no text": lambda path, content: path.write_bytes(b"\xff" + content[1:]),
+    "another number": lambda path, content: path.write_bytes(content.replace(b"md5: ", b"md5: f", 1)),
+    "a folder": lambda path, content: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_what_is_broken_in_the_run_cache_is_put_aside(copies, kind):
+    _, project = copies
+    before = project.kept()
+    entries = [path for path in (project.root / ".dvc" / "cache" / "runs").rglob("*") if path.is_file()]
+    for path in entries:
+        content = path.read_bytes()
+        path.unlink()
+        DAMAGE[kind](path, content)
+    (project.root / "dvc.lock").unlink()
+    shutil.rmtree(project.root / "out")
+    said = run_ours(project)
+    assert 0 < said.count("put aside as .dvc/tmp/") <= len(entries) and "Traceback" not in said
+    assert project.kept() == before and project.is_clean()
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", ".dvc/tmp/rwlock", ".dvc/cache/files"])
+def test_a_folder_in_the_place_of_a_file_of_dvcs_is_put_aside(copies, name):
+    _, project = copies
+    before = project.kept()
+    path = project.root / name
+    if path.is_dir():
+        path = next(below for below in sorted(path.rglob("*")) if below.is_file() and not below.name.endswith(".dir"))
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    (path / "more.txt").write_text("mine")
+    (project.root / "last.txt").unlink()
+    shutil.rmtree(project.root / "out")
+    said = run_ours(project)
+    assert said.count("put aside as .dvc/tmp/") == 1 and "Traceback" not in said
+    assert [*(project.root / ".dvc" / "tmp").glob("*.broken/more.txt")]
+    assert project.kept() == before and project.is_clean()
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(copies):
     """Such as another user's, or one on a disk that is mounted read-only."""
     _, project = copies
@@ -183,6 +226,7 @@ def test_what_of_dvcs_interior_is_used_is_still_there():
     """Fails with the name that a new DVC no longer has."""
     import dvc.dependency.param
     import dvc.rwlock
+    import dvc.stage.cache
     from dvc.dvcfile import Lockfile, ProjectFile
     from dvc.output import Output
     from dvc.repo import Repo
@@ -195,7 +239,8 @@ def test_what_of_dvcs_interior_is_used_is_still_there():
         dvc.rwlock: ["rwlock", "_edit_rwlock"],
         Output: ["_build", "IS_DEPENDENCY", "is_metric", "is_plot", "isdir"],
         PipelineStage: ["changed", "status", "remove_outs", "save_deps", "save", "commit", "reproduce", "dvcfile"],
-        StageCache: ["restore"],
+        StageCache: ["restore", "_load_cache", "_get_cache_path"],
+        dvc.stage.cache: ["_get_cache_hash"],
         ProjectFile: ["_lockfile"],
         Lockfile: ["load"],
         Repo: ["index", "_reset", "close"],

@@ -157,6 +157,8 @@ class _Forks:
             self._selector.unregister(self._listener)
             self._listener.close()
             connection.close()
+        except OSError:  # no memory for a fork, no room for a socket: who asks hears that nothing has begun
+            connection.close()
         finally:
             for stream in streams:
                 os.close(stream)
@@ -204,8 +206,11 @@ def large_pages() -> Iterator[bool]:
 
     Before Linux 6.1 nothing is done.
     """
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return
     advise = ctypes.CDLL(None).madvise
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    for line in maps.read_text().splitlines():
         span, mode, _, _, inode, *name = line.split()
         if (mode, inode) != ("rw-p", "0") or name not in ([], ["[heap]"]):
             continue
@@ -248,7 +253,12 @@ class _Templates:
 
     def _start(self, listener: socket.socket, what: tuple[str, str], forks: _Forks) -> None:
         forks.settle()
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:
+            self._impossible.add(what)
+            listener.close()
+            return
         if child == 0:
             forks.leave()
             _be_template(listener, *what, self._packages)

@@ -265,7 +265,7 @@ class Pipeline:
     def _one_list(self) -> Iterator[None]:
         """DVC's list of who reads and writes what, read and written once for the dozen times that DVC edits it."""
         linked = self._repo.config["core"].get("hardlink_lock", False)
-        failure: Exception | None = None
+        failure: BaseException | None = None
 
         def edit(*args: Any) -> Any:
             held.setdefault("read", defaultdict(list))  # DVC takes out what is empty
@@ -276,7 +276,7 @@ class Pipeline:
             dvc.rwlock._edit_rwlock = edit
             try:
                 yield
-            except Exception as error:  # the list is written then, too
+            except BaseException as error:  # the list is written then, too
                 failure = error
             finally:
                 dvc.rwlock._edit_rwlock = _edit_rwlock

@@ -224,8 +224,8 @@ def test_a_template_ends_with_the_code_that_it_has_read(project, templates, chan
         code.unlink()
         status, said = run(project, "nothing", templates)
         assert status == 1 and "No module named 'steps.code'" in said
-        code.write_text(NOTED.format(value=4))
-    expected = {"edit": "22", "replace": "2", "new": "3", "remove": "4"}[change]
+        code.write_text(NOTED.format(value=44))
+    expected = {"edit": "22", "replace": "2", "new": "3", "remove": "44"}[change]
     assert [value(project, templates) for _ in range(3)] == [expected] * 3
 
 

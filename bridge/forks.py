@@ -306,8 +306,9 @@ def _files(packages: list[str]) -> dict[str, tuple[int, int, int]]:
                     if entry.is_symlink():
                         raise NotADirectoryError(entry.path)
                     above.append(entry.path)
-                facts = entry.stat()
-                found[entry.path] = facts.st_mtime_ns, facts.st_size, facts.st_ino
+                else:
+                    facts = entry.stat()
+                    found[entry.path] = facts.st_mtime_ns, facts.st_size, facts.st_ino
     return found
 
 

@@ -70,7 +70,8 @@ def _files_are_files(method: Callable[Concatenate[Pipeline, P], T]) -> Callable[
                 cause = error.__cause__
                 if not isinstance(cause, IsADirectoryError) or self._folder.parent not in Path(cause.filename).parents:
                     raise
-                _put_aside(Path(cause.filename), self._folder, "Is a directory")
+                with _one_line():
+                    _put_aside(Path(cause.filename), self._folder, "Is a directory")
 
     return again
 
@@ -100,9 +101,11 @@ class Pipeline:
         self._written = time.monotonic()
         self._cost = 0.0
         # SQLite tidies up whenever its last user leaves, and DVC enters and leaves for each output.
-        self._links = sqlite3.connect(Path(self._repo.state.links.directory, "cache.db"), check_same_thread=False)
+        self._links = ExitStack()
         with suppress(sqlite3.Error):
-            self._links.execute("SELECT 1 FROM Cache LIMIT 1").fetchall()
+            links = sqlite3.connect(Path(self._repo.state.links.directory, "cache.db"), check_same_thread=False)
+            self._links.callback(links.close)
+            links.execute("SELECT 1 FROM Cache LIMIT 1").fetchall()
 
     @property
     def names(self) -> list[str]:
@@ -263,7 +266,7 @@ class Pipeline:
 
     @contextmanager
     def _one_list(self) -> Iterator[None]:
-        """DVC's list of who reads and writes what, read and written once for the dozen times that DVC edits it."""
+        """DVC's list of who reads and writes what, read and written once for all the times that DVC edits it."""
         linked = self._repo.config["core"].get("hardlink_lock", False)
         failure: BaseException | None = None
 

@@ -33,7 +33,6 @@ IMPORTED = (
     "tensorboard",
     "torch.utils.tensorboard",
     "pandas",
-    "pydantic",
     "pydantic.fields",
     "pydantic.main",
     "pydantic.type_adapter",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -89,19 +92,31 @@ def test_code_is_read_anew_for_every_stage(project, worker):
     assert " two yes" in run(project, "nothing", worker)[1]
 
 
-def test_a_killed_command_is_dead_and_ps_had_shown_it(project, worker):
+@contextmanager
+def sleeping(project: Path, worker: Worker) -> Iterator[Callable[[], int]]:
+    """A command at work; what is given kills it and returns its status."""
     job = Job("one", ["python -m steps.one sleep"], ".", [], {}, done=False)
+    statuses: list[int] = []
     with (project / "log").open("wb") as out:
         command = Command(job, str(project), os.environ, worker.address, "steps.")
-        thread = threading.Thread(target=command.run, args=(out,))
+        thread = threading.Thread(target=lambda: statuses.append(command.run(out)))
         thread.start()
         while "arguments" not in (project / "log").read_text():
             time.sleep(0.01)
+
+        def kill() -> int:
+            command.kill()
+            thread.join(20)
+            return statuses[0]
+
+        yield kill
+
+
+def test_a_killed_command_is_dead_and_ps_had_shown_it(project, worker):
+    with sleeping(project, worker) as kill:
         (child,) = psutil.Process(worker._process.pid).children()
         assert child.cmdline()[1:4] == ["-m", "steps.one", "sleep"]
-        command.kill()
-        thread.join(20)
-    assert not thread.is_alive()
+        assert kill() == -signal.SIGKILL
     assert psutil.wait_procs([child], timeout=20)[1] == []
 
 
@@ -116,7 +131,11 @@ def test_without_its_starter_the_worker_ends_and_its_children_too(project):
     assert "arguments" in starter.stdout.readline()
     family = [psutil.Process(pid), *psutil.Process(pid).children()]
     assert len(family) == 2
-    os.kill(starter.pid, signal.SIGKILL)
+    assert_ends_with(starter, family)
+
+
+def assert_ends_with(starter: subprocess.Popen[str], family: list[psutil.Process]) -> None:
+    starter.kill()
     _, alive = psutil.wait_procs(family, 20)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
@@ -276,18 +295,9 @@ def test_a_template_that_was_killed_is_done_without(project, templates):
 
 def test_a_killed_fork_of_a_template_is_dead(project, templates):
     value(project, templates), value(project, templates)
-    job = Job("one", ["python -m steps.one sleep"], ".", [], {}, done=False)
-    with (project / "log").open("wb") as out:
-        command = Command(job, str(project), os.environ, templates.address, "steps.")
-        statuses: list[int] = []
-        thread = threading.Thread(target=lambda: statuses.append(command.run(out)))
-        thread.start()
-        while "arguments" not in (project / "log").read_text():
-            time.sleep(0.01)
+    with sleeping(project, templates) as kill:
         (child,) = template(templates).children()
-        command.kill()
-        thread.join(20)
-    assert statuses == [-9]
+        assert kill() == -signal.SIGKILL
     assert psutil.wait_procs([child], timeout=20)[1] == []
     assert value(project, templates) == "1"
 
@@ -304,9 +314,7 @@ def test_templates_and_their_forks_end_with_the_starter_of_their_worker(project)
     while not (family := psutil.Process(pid).children(recursive=True))[1:]:
         time.sleep(0.01)
     assert len(family) == 2
-    os.kill(starter.pid, signal.SIGKILL)
-    _, alive = psutil.wait_procs([psutil.Process(pid), *family], 20) if psutil.pid_exists(pid) else ([], [])
-    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert_ends_with(starter, [psutil.Process(pid), *family])
 
 
 def test_a_worker_that_still_imports_is_closed_at_once(project, monkeypatch):
@@ -328,5 +336,6 @@ assert held == random.Random(0).randbytes(64 << 20)
 
 def test_memory_stays_as_it_is_in_large_pages():
     done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)
-    least = 3 if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 1) else 0
-    assert int(done.stdout) >= least
+    kernel = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+    has_large_pages = kernel >= (6, 1) and Path("/sys/kernel/mm/transparent_hugepage").exists()
+    assert int(done.stdout) >= (1 if has_large_pages else 0)

@@ -12,6 +12,7 @@ import functools
 import gc
 import itertools
 import logging
+import math
 import operator
 import os
 import re
@@ -52,6 +53,13 @@ DONE, RESTORED, RUN = "done", "restored", "run"
 
 SHARE = 0.05
 """Of the time that passes, dvc.lock may be written for so much. The run cache, written at once, has the rest."""
+
+
+TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp", re.ASCII)
+"""What DVC calls a file while it writes it, or tries which links there are."""
+
+IN_USE_FOR = 3600.0
+"""Seconds: a temporary file in the cache may be another repository's for so long after it was last written to."""
 
 
 class PipelineError(Exception):
@@ -116,6 +124,7 @@ class Pipeline:
     def jobs(self, *, without: Collection[str] = ()) -> list[Job]:
         """Every stage for a scheduler, in the order of `names`; `without` some that count as done."""
         with self._locked():
+            self._remove_leftovers()
             stages = [stage for name, stage in self._stages.items() if name not in without]
             undone = {stage for stage in stages if stage.status()}
             gc.freeze()  # what is loaded stays, and looking through it took a fifth of what a stage costs
@@ -173,6 +182,14 @@ class Pipeline:
                 raise
             self.drop(name)
             return RESTORED
+
+    def _remove_leftovers(self) -> None:
+        """Remove what DVC was writing when it was killed. The cache may be in use by another repository just now."""
+        for folder in {Path(out.fs_path).parent for stage in self._stages.values() for out in stage.outs}:
+            _remove_temporary(folder, before=math.inf)
+        cache = Path(self._repo.cache.local.path)
+        for folder in (cache, *(cache / f"{first:02x}" for first in range(256))):
+            _remove_temporary(folder, before=time.time() - IN_USE_FOR)
 
     def _have_written(self, stage: PipelineStage) -> None:
         """A command may look up its inputs in dvc.lock: it finds them as they are, or not at all."""
@@ -318,6 +335,16 @@ class Pipeline:
             self.flush()
             self._links.close()
             self._repo.close()
+
+
+def _remove_temporary(folder: Path, *, before: float) -> None:
+    """Remove DVC's own temporary files in a folder that were last written to before a time, by time.time."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
+        for entry in found:
+            if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        Path(entry.path).unlink()
 
 
 def _forget_the_dead(lock: dict[str, dict[str, Any]], written: float) -> None:

@@ -12,8 +12,9 @@ from tailnas.batches.device_images import DeviceImages
 from tailnas.data.split_file import HALVES
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.seeding import torch_generator
-from tailnas.search.bilevel import Bilevel
+from tailnas.search.bilevel import Bilevel, mean_losses
 from tailnas.search.objective import SingleBranch, TwoBranch
+from tailnas.search.relaxation import Relaxation
 from tailnas.search.run import bilevel_cost, bilevel_search
 from tailnas.search.sweep import mixing_ratio_sweep
 from tailnas.search.task import SearchResult
@@ -178,6 +179,32 @@ def test_a_loss_takes_the_weights_of_its_half(make_task, half, counted):
     rows = labels == counted
     expected = torch.nn.functional.cross_entropy(objective.logits(images, alphas)[rows], labels[rows])
     torch.testing.assert_close(objective.loss((batch,), alphas, half)["loss"], expected)
+
+
+class Tilted(Relaxation):
+    def regulariser(self, alphas):
+        return 3 * alphas["normal"].sum()
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_a_regulariser_is_added_to_the_loss(make_task, order):
+    task = make_task(order=order)
+    batches = [next(iter(task.batches(half, ["instance"])[0].epoch(1))) for half in HALVES]
+    gradients = []
+    for relaxation in (Relaxation(), Tilted()):
+        objective = SingleBranch(task.single_branch().train(), relaxation=relaxation)
+        alphas = initial_alphas(objective.components, torch_generator(0, "alphas"))
+        bilevel = Bilevel(objective, alphas, task.training, task.bilevel)
+        bilevel.alpha_step(*((batch,) for batch in batches))
+        gradients.append({name: values.grad for name, values in bilevel.alphas.items()})
+    plain, regularised = gradients
+    torch.testing.assert_close(regularised["normal"], plain["normal"] + 3)
+    torch.testing.assert_close(regularised["reduce"], plain["reduce"])
+
+
+def test_losses_of_an_epoch_are_means():
+    steps = [{"loss": torch.tensor(loss), "other": torch.tensor(2.0)} for loss in (1.0, 2.0, 6.0)]
+    assert mean_losses(steps) == {"loss": 3.0, "other": 2.0}
 
 
 def test_the_sweep_is_the_accuracy_at_each_mixing_ratio(make_task):

@@ -23,10 +23,12 @@ def known_seconds(kinds: Collection[str], earlier: Mapping[str, float]) -> dict[
 
 @cache
 def _timed() -> dict[str, float]:
-    """What `workflow.timed_step` finds, in a process of its own, which loads torch; nothing where that fails."""
+    """What `workflow.timed_step` finds, in a process of its own, which loads torch; where it fails, nothing."""
     print("timing a few steps of each training", file=sys.stderr, flush=True)
     found = subprocess.run([sys.executable, "-m", "workflow.timed_step"], capture_output=True, text=True, check=False)
     try:
         return {name: float(seconds) for name, seconds in json.loads(found.stdout).items()}
     except ValueError:
+        why = (found.stderr.strip().splitlines() or [f"exit status {found.returncode}"])[-1]
+        print(f"no estimate: {why}", file=sys.stderr, flush=True)
         return {}

@@ -8,7 +8,6 @@ method that ranks candidates after a training is timed by the training alone, an
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,15 @@ import numpy as np
 import torch
 
 from tailnas.batches.device_images import DeviceImages, Normalisation
-from tailnas.foundation.extensions import Chosen
+from tailnas.foundation.extensions import Chosen, extension
 from tailnas.foundation.settings import NATURAL
 from tailnas.foundation.yaml_file import read_yaml
 from tailnas.pretrain.pretraining import pretrain, train_paths
 from tailnas.retrain.retraining import retrain
+from tailnas.search.method import starting_paths
 from tailnas.search.task import SearchTask, Source
 from tailnas.space.device import prepare
+from tailnas.space.pretrained import supernet
 from tailnas.space.random_genotype import random_genotype
 from tailnas.split.long_tail import class_counts
 from tailnas.training.checkpoint import Row, Stateful
@@ -113,13 +114,15 @@ def seconds_of_stages(params: Params) -> dict[str, float]:
         _sizes(params.data.source),
         [_long_tailed(params, factor) for factor in params.study.imbalance_factors],
     )
-    kinds = ("watch", "fetch", "split", "derive", "adapt", "evaluate", "report")
+    kinds = ("watch", "fetch", "split", "derive", "adapt", "evaluate", "export", "report")
+    retraining = _mean(_retraining(params, sizes, device) for sizes in target)
     return {
         **dict.fromkeys(kinds, OTHERWISE),
         "pretrain": OTHERWISE + _pretraining(params, source, device),
         "search": OTHERWISE
         + _mean(_search(params, method, sizes, device) for method in params.study.methods for sizes in target),
-        "retrain": OTHERWISE + _mean(_retraining(params, sizes, device) for sizes in target),
+        "retrain": OTHERWISE + retraining,
+        "calibrate": OTHERWISE + params.calibrate.networks * retraining,
     }
 
 
@@ -141,6 +144,8 @@ def _search(params: Params, method: str, sizes: Sizes, device: torch.device) -> 
     settings = params.search.method(method)
     half = Sizes(sizes.images // 2, sizes.classes, sizes.images // 2)
     weights, architecture, scale = half.stand_in(params, params.search.training.batch_size, device)
+    started = starting_paths(method, params.search.bilevel, settings) is not None
+    network = supernet(params.space, sizes.classes, params.data.channels) if started else None
     task = SearchTask(
         training=params.search.training,
         augment_architecture_half=params.search.augment_architecture_half,
@@ -150,13 +155,13 @@ def _search(params: Params, method: str, sizes: Sizes, device: torch.device) -> 
         architecture_half=architecture,
         num_classes=sizes.classes,
         normalisation=Normalisation.of(weights.images),
-        pretrained=None,
+        pretrained=network.state_dict() if network else None,
         seed=0,
         loop=TimedLoop("search", scale),
         source=lambda: Source(weights, architecture),
         cuda_graph=params.runtime.cuda_graph,
     )
-    module = sys.modules[type(settings).__module__]
+    module = extension("tailnas.methods", method, "study.methods")
     return timed(lambda: module.search(task, settings))
 
 

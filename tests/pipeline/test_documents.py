@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def test_what_a_page_calls_is_there(page):
     text = page.read_text()
     for module in set(re.findall(r"python -m ((?:tailnas|benchmarks|workflow|stages)[\w.]*)", text)):
         assert find_spec(module), module
+    for module, words in re.findall(r"^from (tailnas[\w.]*) import (.+)$", text, flags=re.MULTILINE):
+        assert all(hasattr(import_module(module), word.split()[0]) for word in words.split(", ")), (module, words)
     targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
     commands = "\n".join(code for language, code in blocks(text) if language == "sh")
     assert set(re.findall(r"^make ([a-z-]+)", commands, flags=re.MULTILINE)) <= set(targets)

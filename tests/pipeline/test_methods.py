@@ -31,6 +31,16 @@ def test_dvc_searches_to_the_same_bytes(every_method, tmp_path):
     assert project.outputs() == every_method.outputs()
 
 
+@pytest.mark.parametrize("methods", [["darts", "imb_nas"], pytest.param(METHODS, marks=pytest.mark.slow)], ids=len)
+def test_what_a_method_takes_is_known_before_it_is_computed(every_method_keys, tmp_path, methods):
+    """Each kind of stage has a time, so that the estimate of no study is unknown."""
+    project = Project.create(tmp_path / "project", **{**every_method_keys, "study.methods": methods})
+    known = json.loads(project.run("python", "-m", "workflow.timed_step").stdout)
+    kinds = {stage.partition("@")[0] for stage in project.run("dvc", "stage", "list", "--name-only").stdout.split()}
+    assert kinds - {"validate", "exported"} <= set(known)
+    assert all(0 < seconds < 600 for seconds in known.values())
+
+
 @pytest.mark.slow
 def test_dvc_computes_every_method_from_nothing_to_the_same_bytes(every_method, every_method_keys, tmp_path):
     project = Project.create(tmp_path / "project", **every_method_keys)

@@ -17,6 +17,7 @@ import operator
 import os
 import re
 import sqlite3
+import stat
 import sys
 import threading
 import time
@@ -55,8 +56,8 @@ SHARE = 0.05
 """Of the time that passes, dvc.lock may be written for so much. The run cache, written at once, has the rest."""
 
 
-TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp", re.ASCII)
-"""What DVC calls a file while it writes it, or tries which links there are."""
+TEMPORARY = re.compile(r"(.*)\.[\w-]{22}\.tmp", re.ASCII)
+"""What DVC calls a file while it writes it, after the file that it becomes or after none."""
 
 IN_USE_FOR = 3600.0
 """Seconds: a temporary file in the cache may be another repository's for so long after it was last written to."""
@@ -185,8 +186,11 @@ class Pipeline:
 
     def _remove_leftovers(self) -> None:
         """Remove what DVC was writing when it was killed. The cache may be in use by another repository just now."""
-        for folder in {Path(out.fs_path).parent for stage in self._stages.values() for out in stage.outs}:
-            _remove_temporary(folder, before=math.inf)
+        outputs = defaultdict[Path, set[str]](lambda: {""})
+        for path in (Path(out.fs_path) for stage in self._stages.values() for out in stage.outs):
+            outputs[path.parent].add(path.name)
+        for folder, names in outputs.items():
+            _remove_temporary(folder, names)
         cache = Path(self._repo.cache.local.path)
         for folder in (cache, *(cache / f"{first:02x}" for first in range(256))):
             _remove_temporary(folder, before=time.time() - IN_USE_FOR)
@@ -337,14 +341,19 @@ class Pipeline:
             self._repo.close()
 
 
-def _remove_temporary(folder: Path, *, before: float) -> None:
-    """Remove DVC's own temporary files in a folder that were last written to before a time, by time.time."""
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
+def _remove_temporary(folder: Path, names: Collection[str] | None = None, before: float = math.inf) -> None:
+    """Remove DVC's temporary files of a folder that may be removed, if they were last written to before a time.
+
+    names: of what they were to become, None for any. before: by time.time.
+    """
+    with suppress(OSError), os.scandir(folder) as found:
         for entry in found:
-            if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                with suppress(FileNotFoundError):
-                    if entry.stat(follow_symlinks=False).st_mtime < before:
-                        Path(entry.path).unlink()
+            if not (of := TEMPORARY.fullmatch(entry.name)) or (names is not None and of[1] not in names):
+                continue
+            with suppress(OSError):
+                facts = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(facts.st_mode) and facts.st_mtime < before:
+                    Path(entry.path).unlink()
 
 
 def _forget_the_dead(lock: dict[str, dict[str, Any]], written: float) -> None:

@@ -23,7 +23,7 @@ from tailnas.foundation.settings import NATURAL
 from tailnas.foundation.yaml_file import read_yaml
 from tailnas.pretrain.pretraining import pretrain, train_paths
 from tailnas.retrain.retraining import retrain
-from tailnas.search.method import starting_paths
+from tailnas.search.method import PACKAGE, starting_paths
 from tailnas.search.task import SearchTask, Source
 from tailnas.space.device import prepare
 from tailnas.space.pretrained import supernet
@@ -144,8 +144,8 @@ def _search(params: Params, method: str, sizes: Sizes, device: torch.device) -> 
     settings = params.search.method(method)
     half = Sizes(sizes.images // 2, sizes.classes, sizes.images // 2)
     weights, architecture, scale = half.stand_in(params, params.search.training.batch_size, device)
-    started = starting_paths(method, params.search.bilevel, settings) is not None
-    network = supernet(params.space, sizes.classes, params.data.channels) if started else None
+    paths = starting_paths(method, params.search.bilevel, settings)
+    network = supernet(params.space, sizes.classes, params.data.channels)
     task = SearchTask(
         training=params.search.training,
         augment_architecture_half=params.search.augment_architecture_half,
@@ -155,13 +155,13 @@ def _search(params: Params, method: str, sizes: Sizes, device: torch.device) -> 
         architecture_half=architecture,
         num_classes=sizes.classes,
         normalisation=Normalisation.of(weights.images),
-        pretrained=network.state_dict() if network else None,
+        pretrained=network.state_dict() if paths else None,
         seed=0,
         loop=TimedLoop("search", scale),
         source=lambda: Source(weights, architecture),
         cuda_graph=params.runtime.cuda_graph,
     )
-    module = extension("tailnas.methods", method, "study.methods")
+    module = extension(PACKAGE, method, "study.methods")
     return timed(lambda: module.search(task, settings))
 
 

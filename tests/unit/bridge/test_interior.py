@@ -153,6 +153,7 @@ def test_killed_at_any_moment_the_same_command_ends_as_if_nothing_had_been(copie
         ("out/many-0.txt*", 0, False),
         ("*", 0, False),
         ("out/.notes.tmp", 9, True),
+        ("out/notes*", 9, True),
         ("mine/*", 9, True),
         (".dvc/cache/files/md5/*", 0.9, True),
         (".dvc/cache/files/md5/*", 1.1, False),

@@ -8,6 +8,7 @@ method that ranks candidates after a training is timed by the training alone, an
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import numpy as np
 import torch
 
 from tailnas.batches.device_images import DeviceImages, Normalisation
+from tailnas.data.dataset import META_FILE, load_meta
+from tailnas.foundation.errors import UserError
 from tailnas.foundation.extensions import Chosen, extension
 from tailnas.foundation.settings import NATURAL
 from tailnas.foundation.yaml_file import read_yaml
@@ -31,6 +34,7 @@ from tailnas.space.random_genotype import random_genotype
 from tailnas.split.long_tail import class_counts
 from tailnas.training.checkpoint import Row, Stateful
 from tailnas.training.loop import InnerLoop, Loop, RunEpoch
+from tailnas.validate.apart import RAW
 from tailnas.validate.parameters import Params, checked_params
 
 if TYPE_CHECKING:
@@ -176,20 +180,31 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean([*values]))
 
 
+def _train_counts(data: Chosen) -> list[int]:
+    """As the data set is described, else as it was fetched. Raises UserError where it was not."""
+    counts: list[int] | None = data.module.train_counts(data.settings)
+    folder = RAW / data.settings.name
+    if counts is None and not (folder / META_FILE).exists():
+        raise UserError(f"{folder}: not fetched; how many images it has is known only then")
+    return [*load_meta(folder).train_counts] if counts is None else counts
+
+
 def _sizes(data: Chosen) -> Sizes:
-    counts = data.module.train_counts(data.settings)
+    counts = _train_counts(data)
     tested = getattr(data.settings, "test_per_class", None)
     return Sizes(sum(counts), len(counts), len(counts) * tested if isinstance(tested, int) else sum(counts) // 5)
 
 
 def _long_tailed(params: Params, factor: int | float | str) -> Sizes:
     """The training images that the split leaves."""
-    target, split = params.data.target, params.split
-    counts = target.module.train_counts(target.settings)
+    split, counts = params.split, _train_counts(params.data.target)
     if factor != NATURAL and split.profile != NATURAL:
         counts = class_counts(split.n_max or min(counts), len(counts), float(factor), split.profile)
     return Sizes(sum(counts), len(counts), 0)
 
 
 if __name__ == "__main__":
-    print(json.dumps(seconds_of_stages(checked_params(read_yaml(Path("params.yaml")), "params.yaml"))))
+    try:
+        print(json.dumps(seconds_of_stages(checked_params(read_yaml(Path("params.yaml")), "params.yaml"))))
+    except UserError as error:
+        sys.exit(str(error))

@@ -3,8 +3,13 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tailnas.data.dataset import Dataset, save
+from tailnas.foundation.errors import UserError
+from tailnas.foundation.extensions import Chosen
+from tailnas.sources import cifar100
 from tailnas.validate.parameters import load_params
 from workflow.cost import known_seconds
 from workflow.kept import kept
@@ -32,6 +37,18 @@ def test_sizes_are_those_of_the_study():
     assert _long_tailed(params, 30) == Sizes(sum(counts), 10, 0)
     natural = params.model_copy(update={"split": params.split.model_copy(update={"profile": "natural"})})
     assert _long_tailed(natural, "natural").images == 1797 - 500
+
+
+def test_sizes_of_an_archive_that_nobody_knows_are_those_of_what_was_fetched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = cifar100.Settings(name="part", root=None, url=None, sha256="0" * 64)
+    data = Chosen("cifar100", cifar100, settings)
+    with pytest.raises(UserError, match="data/raw/part: not fetched"):
+        _sizes(data)
+    images = np.zeros((6, 3, 8, 8), np.uint8)
+    labels = np.array([0, 1, 0, 1, 0, 0])
+    save(Dataset(images, labels, images[:2], labels[:2], ("a", "b"), "part", "cifar100"), Path("data/raw/part"))
+    assert _sizes(data) == Sizes(6, 2, 1)
 
 
 def test_what_was_noted_needs_no_timing():

@@ -1,0 +1,107 @@
+"""What rows say of a claim: known answers, and the exact chance of bad runs against all orders."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from benchmarks.evidence import Rows, below_by_chance, difference, main, verdict
+from tailnas.foundation.errors import UserError
+
+
+@pytest.mark.parametrize(("below", "runs", "others"), [(0, 3, 4), (1, 3, 4), (2, 3, 4), (3, 3, 4), (2, 5, 5)])
+def test_bad_runs_by_chance_are_those_of_all_orders(below, runs, others):
+    orders = [*combinations(range(runs + others), runs)]  # ranks that the runs have
+    hits = sum(set(range(below)) <= set(order) for order in orders)
+    assert below_by_chance(below, runs, others) == pytest.approx(hits / len(orders), abs=1e-12)
+
+
+def test_the_same_seeds_are_paired():
+    found = difference(pd.Series([3.0, 5.0, 7.0]), pd.Series([1.0, 4.0, 4.0]))  # 2, 1, 3
+    half = 4.302653 / 3**0.5
+    assert (found.mean, found.low, found.high) == pytest.approx((2.0, 2.0 - half, 2.0 + half), abs=1e-6)
+    assert found.paired and found.p == pytest.approx(2 / 8)
+
+
+def test_other_seeds_are_two_groups():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(70, 2, 5), rng.normal(68, 5, 20)
+    found = difference(pd.Series(one), pd.Series(other))
+    errors = one.var(ddof=1) / 5, other.var(ddof=1) / 20
+    freedom = sum(errors) ** 2 / (errors[0] ** 2 / 4 + errors[1] ** 2 / 19)
+    half = stats.t.ppf(0.975, freedom) * sum(errors) ** 0.5
+    middle = one.mean() - other.mean()
+    assert (found.low, found.high) == pytest.approx((middle - half, middle + half), abs=1e-9)
+    assert not found.paired and found.p is None
+
+
+def test_only_an_interval_without_zero_decides():
+    even = pd.Series([50.0, 50.0, 50.0])
+    assert verdict(difference(even + pd.Series([1.0, 1.1, 1.2]), even)) == "confirmed"
+    assert verdict(difference(even - pd.Series([1.0, 1.1, 1.2]), even)) == "refuted"
+    found = difference(even + pd.Series([-1.0, 0.0, 1.0]), even)
+    assert verdict(found) == "not decidable: -2.5 to +2.5 are left open"
+
+
+@pytest.fixture
+def study(tmp_path):
+    """darts and random, three seeds of two retrainings each; two factors."""
+    rows = [
+        {
+            "run": f"{method}-{factor}-{seed}-{again}",
+            "method": method,
+            "imbalance_factor": factor,
+            "seed": seed,
+            "retrained_top1": level + 0.01 * seed + 0.002 * again,
+        }
+        for method, level in (("darts", 0.5), ("random", 0.505))
+        for factor in (10, 100)
+        for seed in range(3)
+        for again in range(2)
+    ]
+    file = tmp_path / "summary.csv"
+    pd.DataFrame(rows).to_csv(file, index=False)
+    return file
+
+
+def test_a_seed_is_the_mean_of_its_retrainings(study):
+    rows = Rows.read([study], "retrained_top1", "10")
+    assert rows.of("darts").tolist() == pytest.approx([50.1, 51.1, 52.1])
+
+
+def test_tables_say_what_the_rows_say(study, capsys):
+    main(["worst", str(study), "--factor", "100"])
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert table[0][5] == "below 50.6 %"
+    assert table[2] == ["darts", "3", "50.1", "51.1", "52.1", "1", "33 %", "[1, 91]", "0.500"]
+    main(["claim", str(study), "random > darts", "--factor", "100"])
+    assert "| random > darts | 3     | +0.5       | [+0.5, +0.5] |" in capsys.readouterr().out
+    main(["power", str(study), "--factor", "100", "--points", "4"])
+    found = capsys.readouterr().out.splitlines()[2].split("|")
+    assert found[2].strip() == "1.00"
+    assert int(found[3]) == 4  # 80 % power of a paired t test at 4 / sqrt(2) standard deviations
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["worst", "{study}"], "--factor: None; allowed: one of 10, 100"),
+        (["worst", "{study}", "--factor", "30"], "--factor: 30; allowed: one of 10, 100"),
+        (["worst", "{study}", "{study}", "--factor", "10"], "darts-10-0-0: stands twice"),
+        (["worst", "{study}", "--factor", "10", "--method", "bbn"], "method: bbn; allowed: one of darts, random"),
+        (["claim", "{study}", "darts = random", "--factor", "10"], "claim: 'darts = random'; allowed"),
+        (["power", "missing.csv"], "missing.csv: "),
+        (["power", "{study}", "--factor", "10", "--column", "top9"], "allowed: a summary.csv"),
+    ],
+)
+def test_a_mistake_is_one_line(study, arguments, said):
+    with pytest.raises(SystemExit) as left:
+        main([argument.format(study=study) for argument in arguments])
+    assert said in str(left.value) and "\n" not in str(left.value)
+
+
+def test_one_seed_decides_nothing():
+    with pytest.raises(UserError, match="seeds: 1 and 3"):
+        difference(pd.Series([1.0]), pd.Series([1.0, 2.0, 3.0]))

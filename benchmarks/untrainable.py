@@ -2,7 +2,7 @@
 
     python -m benchmarks.untrainable presets/glyphs-lt.yaml --output untrainable
 
-Trains genotypes of a study's runs, listed in a table (columns `run` and `genotype`), by its recipe and by recipes that
+Trains genotypes of a study's runs, listed in a table (columns `run` and `genotype`, as summary.csv), by its recipe and by recipes that
 differ from it in one thing: three and ten times the epochs, a quarter of the learning rate, and poolings followed by a
 BatchNorm without affine weights, as the search network has them. Before that it measures each network as it was drawn,
 on one batch: length of the mean feature and spread of the features around it, and gradient norms. `retrainings.csv` has
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -158,12 +159,10 @@ def shuffled(data: DeviceImages) -> DeviceImages:
 
 
 def parts(run: str) -> tuple[float, int]:
-    """Imbalance factor and seed of a run."""
-    try:
-        _, factor, seed = run.rsplit("-", 2)
-        return float(factor), int(seed)
-    except ValueError:
-        raise UserError(f"--genotypes: {run!r}; allowed: <method>-<imbalance factor>-<seed>") from None
+    """Imbalance factor and seed of a search, or of a run that is its first retraining."""
+    if found := re.fullmatch(r"\w+-([\d.]+)-(\d+)(-0)?", run):
+        return float(found[1]), int(found[2])
+    raise UserError(f"--genotypes: {run!r}; allowed: <method>-<imbalance factor>-<seed>, or with -0 after it")
 
 
 def listed(file: Path) -> dict[str, Genotype]:
@@ -212,7 +211,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("params", type=Path, help="a preset: the study that the runs are of")
     parser.add_argument("--output", type=Path, required=True, help="folder for retrainings.csv")
     parser.add_argument("--genotypes", type=Path, default=GENOTYPES, help="a table with the columns run, genotype")
-    parser.add_argument("--runs", nargs="+", help="some of its runs, <method>-<imbalance factor>-<seed>; default: all")
+    parser.add_argument("--runs", nargs="+", help="some of its runs; default: all")
     parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=tuple(RECIPES))
     args = parser.parse_args(arguments)
     try:

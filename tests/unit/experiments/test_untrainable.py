@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks import untrainable
+from tailnas.foundation.errors import UserError
 from tailnas.foundation.seeding import torch_generator
 from tailnas.genotype.genotype import Genotype
 from tailnas.space.network import Network
@@ -65,6 +66,17 @@ def test_recipes_change_one_thing(preset):
         by = untrainable.changed(settings, recipe)
         assert by.training == training.model_copy(update=different) and type(by.training.epochs) is int
         assert by.model_copy(update={"training": training}) == settings
+
+
+@pytest.mark.parametrize("run", ["beta_darts-30-4", "beta_darts-30-4-0", "darts-2.5-4"])
+def test_a_run_names_its_factor_and_seed(run):
+    assert untrainable.parts(run) == (2.5 if "2.5" in run else 30.0, 4)
+
+
+@pytest.mark.parametrize("run", ["darts-30", "darts-30-4-1", "darts-30-x", "darts-natural-1", "30-4"])
+def test_another_retraining_or_no_run_is_refused(run):
+    with pytest.raises(UserError, match="allowed: <method>-<imbalance factor>-<seed>"):
+        untrainable.parts(run)
 
 
 def test_it_goes_on_where_it_was_interrupted(preset, tmp_path, capsys):

@@ -2,11 +2,11 @@
 
     python -m benchmarks.untrainable presets/glyphs-lt.yaml --output untrainable
 
-Trains genotypes of a study's runs, listed in a table (columns `run` and `genotype`, as summary.csv), by its recipe and by recipes that
-differ from it in one thing: three and ten times the epochs, a quarter of the learning rate, and poolings followed by a
-BatchNorm without affine weights, as the search network has them. Before that it measures each network as it was drawn,
-on one batch: length of the mean feature and spread of the features around it, and gradient norms. `retrainings.csv` has
-one row per training; started again, the command goes on after the last one.
+Trains genotypes of a study's runs, listed in a table such as summary.csv (columns `run` and `genotype`), by its recipe
+and by recipes that differ from it in one thing: three and ten times the epochs, a quarter of the learning rate, and
+poolings followed by a BatchNorm without affine weights, as the search network has them. Before that it measures each
+network as it was drawn, on one batch: length of the mean feature and spread of the features around it, and gradient
+norms. `retrainings.csv` has one row per training; started again, the command goes on after the last one.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tailnas.foundation.class_names import wrong_class_name
@@ -57,7 +57,7 @@ def _require_classes(root: Path, classes: dict[str, list[Path]], key: str) -> No
 
 def subfolders(folder: Path, key: str) -> list[Path]:
     """The directories in `folder`, sorted by name. Raises UserError where it cannot be read."""
-    return sorted((entry for entry in _entries(folder, key) if entry.is_dir()), key=lambda path: path.name)
+    return [folder / name for name in sorted(entry.name for entry in _entries(folder, key) if _is_folder(entry))]
 
 
 def listed(names: list[str]) -> str:
@@ -84,12 +84,21 @@ def require_distinct(files: list[Path], key: str) -> None:
             raise UserError(f"{key}: {str(first)!r} and {str(path)!r} are the same file; allowed: each image once")
 
 
-def _entries(folder: Path, key: str) -> Iterator[Path]:
+def _entries(folder: Path, key: str) -> Iterator[os.DirEntry[str]]:
     try:
-        entries = list(folder.iterdir())
+        with os.scandir(folder) as found:
+            entries = list(found)
     except OSError as error:
         raise UserError(f"{key}: {folder}: cannot be read ({error.strerror}); allowed: a readable folder") from None
     return (entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in IGNORED)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Without asking the file system where its listing has said so; a link that leads in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def files_below(folder: Path, key: str) -> Iterator[Path]:
@@ -102,7 +111,13 @@ def files_below(folder: Path, key: str) -> Iterator[Path]:
             continue
         seen.add(identity)
         for entry in _entries(current, key):
-            if entry.is_dir():
-                open_folders.append(entry)
+            if _is_folder(entry):
+                open_folders.append(current / entry.name)
             else:
-                yield entry
+                yield current / entry.name
+
+
+def names_below(root: Path, files: Iterable[Path]) -> list[str]:
+    """Paths of files below `root`, from there on, with / between their parts."""
+    start = 0 if root == Path() else len(root.as_posix().rstrip("/")) + 1
+    return [file.as_posix()[start:] for file in files]

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from tailnas.data.dataset import Dataset
-from tailnas.fetch.class_folders import class_files, listed, require_distinct, subfolders
+from tailnas.fetch.class_folders import class_files, listed, names_below, require_distinct, subfolders
 from tailnas.fetch.file_set import (
     PARTS,
     VAL_TESTS,
@@ -102,7 +102,7 @@ def _files(settings: Settings) -> tuple[FileSet, list[str]]:
     sizes = [len(paths) for _, paths, _ in blocks]
     files = [path for _, paths, _ in blocks for path in paths]
     require_distinct(files, key)
-    names = [path.relative_to(root).as_posix() for path in files]
+    names = names_below(root, files)
     tested = np.repeat([tested for _, _, tested in blocks], sizes) if layout.test else None
     labels = np.repeat(np.array([c for c, _, _ in blocks], np.int64), sizes)
     return FileSet(files, names, labels, tested, grouped(names, settings), classes), layout.notes

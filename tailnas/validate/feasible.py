@@ -25,10 +25,14 @@ def require_feasible(params: Params) -> None:
             "allowed: after pip install '.[export]'"
         )
     source, target = params.data.source, params.data.target
+    trained = {}
     for role, data in {"source": source, "target": target}.items():
-        _require_room(role, data, params)
-        _require_tested(role, data, params)
-    available, names = target.module.train_counts(target.settings), target.module.class_names(target.settings)
+        counts = trained[role] = data.module.train_counts(data.settings)
+        tested = data.module.test_counts(data.settings) if hasattr(data.module, "test_counts") else None
+        _require_room(role, data, params, counts, tested)
+        if tested is not None:
+            _require_tested(role, data, params, sum(tested))
+    available, names = trained["target"], target.module.class_names(target.settings)
     train = None
     if available is not None:
         too_small = too_few_parameters(params, len(available))
@@ -42,16 +46,14 @@ def require_feasible(params: Params) -> None:
             for factor in params.study.imbalance_factors
             for seed in params.study.seeds
         )
-    counts = source.module.train_counts(source.settings)
+    counts = trained["source"]
     half, classes = (None, None) if train is None or available is None else (train // 2, len(available))
     require_memory(params, Images(None if counts is None else sum(counts), half, train, classes))
 
 
-def _require_tested(role: str, data: Chosen, params: Params) -> None:
+def _require_tested(role: str, data: Chosen, params: Params, tested: int) -> None:
     """Some images are tested: those of the test part or, of the target, with split.folds all."""
-    if not hasattr(data.module, "test_counts"):
-        return
-    tested, folds = sum(data.module.test_counts(data.settings)), params.split.folds
+    folds = params.split.folds
     if role == "target" and folds is not None:
         if tested:
             raise UserError(
@@ -67,11 +69,13 @@ def _require_tested(role: str, data: Chosen, params: Params) -> None:
         )
 
 
-def _require_room(role: str, data: Chosen, params: Params) -> None:
+def _require_room(
+    role: str, data: Chosen, params: Params, counts: list[int] | None, test_counts: list[int] | None
+) -> None:
     """Images of the user's own go through a file, once more than they are kept; others are held in memory at once."""
-    images = sum(data.module.train_counts(data.settings) or [])
-    if hasattr(data.module, "test_counts"):
-        images += sum(data.module.test_counts(data.settings))
+    images = sum(counts or [])
+    if test_counts is not None:
+        images += sum(test_counts)
     elif isinstance(tested := getattr(data.settings, "test_per_class", None), int):
         images += tested * len(data.module.class_names(data.settings))
     needed = images * params.data.channels * params.data.image_size**2

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tailnas.data.dataset import save
 from tailnas.data.origin import files_of
+from tailnas.fetch.class_folders import files_below, names_below, subfolders
 from tailnas.fetch.image_file import Unreadable, read_image
 from tailnas.foundation.errors import UserError
 from tailnas.sources import folder
@@ -525,3 +526,16 @@ def test_want_of_memory_is_not_the_files_fault(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Image.Image, "resize", full)
     with pytest.raises(MemoryError):
         folder.load(settings(tmp_path), 16, 1)
+
+
+@pytest.mark.parametrize("root", [".", "/", "a", "./a/", "../b", "/x/y/"])
+def test_names_below_a_folder(root) -> None:
+    file = Path(root) / "c" / "d e.png"
+    assert names_below(Path(root), [file]) == [file.relative_to(Path(root)).as_posix()] == ["c/d e.png"]
+
+
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(tmp_path) -> None:
+    (tmp_path / "round.png").symlink_to(tmp_path / "round.png")
+    (tmp_path / "b").mkdir()
+    assert [*files_below(tmp_path, "path")] == [tmp_path / "round.png"]
+    assert subfolders(tmp_path, "path") == [tmp_path / "b"]

@@ -42,6 +42,7 @@ def test_what_a_method_takes_is_known_before_it_is_computed(every_method_keys, t
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(LONG)
 def test_dvc_computes_every_method_from_nothing_to_the_same_bytes(every_method, every_method_keys, tmp_path):
     project = Project.create(tmp_path / "project", **every_method_keys)
     project.run("dvc", "repro", patience=LONG)  # every stage loads torch for itself

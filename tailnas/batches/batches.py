@@ -165,9 +165,15 @@ def whole_pass(sampler: Sampler, batch_size: int, last_size: int) -> tuple[Tenso
 
 
 def sequential_batches(
-    data: DeviceImages, batch_size: int, normalisation: Normalisation
+    data: DeviceImages, batch_size: int, normalisation: Normalisation, *, pairs: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, normalised and not augmented; the last batch may be smaller."""
+    """All images in order, normalised and not augmented; the last batch may be smaller.
+
+    pairs: batches are a little larger where one image would be left over alone, for networks that normalise by the
+    batch.
+    """
     scale, shift = normalisation.scale_and_shift(data.device)
+    while pairs and len(data) > batch_size and len(data) % batch_size == 1:
+        batch_size += 1
     for images, labels in zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True):
         yield images.to(data.device).to(torch.float32).mul_(scale).add_(shift), labels

@@ -34,6 +34,11 @@ class Settings(Section):
 
 def search(task: SearchTask, settings: Settings) -> SearchResult:
     """The network by name, file and checksum, once its weights fit."""
+    return SearchResult.chosen(Genotype(network="frozen", pretrained=loaded(settings)))
+
+
+def loaded(settings: Settings) -> Pretrained:
+    """What the settings name. Raises UserError: no such architecture in the package, or no file of its weights."""
     if settings.weights is None or settings.sha256 is None:
         raise UserError("search.frozen.weights, sha256: null; allowed: those of a local file")
     pretrained = Pretrained(
@@ -46,4 +51,4 @@ def search(task: SearchTask, settings: Settings) -> SearchResult:
         std=tuple(settings.std),
     )
     FrozenCell(pretrained).load_weights()
-    return SearchResult.chosen(Genotype(network="frozen", pretrained=pretrained))
+    return pretrained

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pydantic import Field
 
 from tailnas.foundation.settings import Count, Section, Share
-from tailnas.search.branches import Branches, relaxed_search
+from tailnas.search.branches import Branches, Single, relaxed_search
+from tailnas.search.cost import Cost, mixture_multiply_adds
 from tailnas.search.method import pretrained_mixture
 from tailnas.search.relaxation import Relaxation
 from tailnas.search.task import SearchResult, SearchTask
@@ -49,6 +50,22 @@ def stopping_epoch(eigenvalues: Sequence[float], window: int, ratio: float) -> i
     return None
 
 
+def with_products(task: SearchTask, settings: Settings, result: SearchResult) -> Cost:
+    """The cost with that of the eigenvalues, which the method needs: of each, a batch of the architecture half per
+    branch goes forward and back for the gradient, and once more for each Hessian-vector product.
+    """
+    batch = task.batches("architecture", ["instance"])[0].batch_size
+    branches = 1 if isinstance(settings.branches, Single) else 2
+    passes = branches * batch * sum(1 + int(row["hessian_products"]) for row in result.history)
+    shape = task.weight_half.images.shape
+    return replace(
+        result.cost,
+        trained_images=result.cost.trained_images + passes,
+        total_multiply_adds=result.cost.total_multiply_adds
+        + passes * mixture_multiply_adds(task.space, task.num_classes, shape[1], shape[-1]),
+    )
+
+
 def search(task: SearchTask, settings: Settings) -> SearchResult:
     def found(history: Sequence[Row]) -> int | None:
         return stopping_epoch([float(row[EIGENVALUE]) for row in history], settings.window, settings.ratio)
@@ -69,6 +86,7 @@ def search(task: SearchTask, settings: Settings) -> SearchResult:
     assert result.alphas is not None
     return replace(
         result,
+        cost=with_products(watched, settings, result),
         history=result.history[:kept],
         alphas={name: values[: kept + 1] for name, values in result.alphas.items()},
         tables={**result.tables, "eigenvalues": eigenvalues},

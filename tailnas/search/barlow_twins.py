@@ -87,7 +87,7 @@ class BarlowTwins(SingleBranch):
             mixture = self.mixture(alphas, half)
             features, others = (self.network.features(images, mixture) for images in (first, second))
             embeddings, other_embeddings = (self.projector(view).float() for view in (features, others))
-        if half == "weight":
+        if not any(values.requires_grad for values in alphas.values()):  # the step of the weights
             probe_step(self.network.classifier, features.detach().float(), labels)
         return {"loss": barlow_twins_loss(embeddings, other_embeddings, self.redundancy)}
 

@@ -53,8 +53,11 @@ def warnings(history: Sequence[Row]) -> list[str]:
     return lines
 
 
-def hessian_eigenvalue(objective: Objective, alphas: Mapping[str, Tensor], batches: tuple[Batch, ...]) -> float:
-    """Largest eigenvalue of the Hessian of the validation loss over all alphas, on one batch for each branch.
+def hessian_eigenvalue(
+    objective: Objective, alphas: Mapping[str, Tensor], batches: tuple[Batch, ...]
+) -> tuple[float, int]:
+    """Largest eigenvalue of the Hessian of the validation loss over all alphas, on one batch for each branch, and the
+    Hessian-vector products that it took.
 
     In training mode as the alpha steps are, with running statistics left alone, in float32, by the plain definition of
     the network, which can be differentiated twice, under expected mixture weights.
@@ -77,8 +80,8 @@ def hessian_eigenvalue(objective: Objective, alphas: Mapping[str, Tensor], batch
         network.train(training)
 
 
-def largest_eigenvalue(loss: Tensor, points: Sequence[Tensor]) -> float:
-    """Largest (algebraic) eigenvalue of the Hessian of `loss` over the leaves `points`.
+def largest_eigenvalue(loss: Tensor, points: Sequence[Tensor]) -> tuple[float, int]:
+    """Largest (algebraic) eigenvalue of the Hessian of `loss` over the leaves `points`, and the products it took.
 
     Lanczos iterations from a fixed start, each one Hessian-vector product: at most PRODUCTS, fewer once the value
     changes by less than TOLERANCE. No Hessian is formed.
@@ -102,7 +105,7 @@ def largest_eigenvalue(loss: Tensor, points: Sequence[Tensor]) -> float:
         beside.append(float(direction.norm()))
         if abs(value - before) <= TOLERANCE * abs(value) or beside[-1] <= 1e-12 * abs(value):
             break
-    return value
+    return value, len(basis)
 
 
 def _largest_of_tridiagonal(diagonal: Sequence[float], beside: Sequence[float]) -> float:

@@ -157,7 +157,7 @@ def perturbation_selection(
     @torch.no_grad()
     def score() -> tuple[float, float]:
         objective.network.train()
-        batches = sequential_batches(task.architecture_half, 2 * training.batch_size, task.normalisation)
+        batches = sequential_batches(task.architecture_half, 2 * training.batch_size, task.normalisation, pairs=True)
         with frozen_running_statistics(objective.network):
             pairs = [(objective.logits(images, bilevel.alphas).float(), labels) for images, labels in batches]
         logits, labels = (torch.cat(column) for column in zip(*pairs, strict=True))

@@ -94,7 +94,8 @@ def bilevel_search(
         record.append(relaxation.recorded(bilevel.alphas))
         row["balanced_accuracy"] = architecture_accuracy(task, objective, bilevel.alphas)
         if watched:
-            row["hessian_eigenvalue"] = hessian_eigenvalue(objective, bilevel.alphas, watched)
+            value, products = hessian_eigenvalue(objective, bilevel.alphas, watched)
+            row |= {"hessian_eigenvalue": value, "hessian_products": products}
         moved = softmax_movement(started, cells(bilevel.alphas))
         return {**row, **relaxation.columns(), **record.summary(), "softmax_movement": moved}
 
@@ -110,6 +111,7 @@ def bilevel_search(
     for line in warnings(history):
         print(f"{task.loop.title}: {line}", flush=True)
     tables = {}
+    relaxation.strength.fill_(relaxation.schedule((len(history) - 1) / epochs))  # a finished run starts no epoch
     if isinstance(objective, TwoBranch):
         tables["mixing_ratio"] = mixing_ratio_sweep(task, objective, bilevel.alphas)
     trained = sum(weight.numel() for weight in bilevel.weights)

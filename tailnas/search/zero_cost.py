@@ -8,7 +8,8 @@
     offset(network, images)               minus the squared length of the mean feature (a reading of our own)
 
 g is the gradient of the cross-entropy of one batch, theta the weights of convolutions and linear layers, without
-biases and BatchNorm. BatchNorm normalises by the batch, as in training; for synflow it is left as it is in eval mode,
+biases and BatchNorm. BatchNorm normalises by the batch, as in training (jacov: by constants that are the batch's
+statistics); for synflow it is left as it is in eval mode,
 which for a network that was just drawn divides by sqrt(1 + eps) and no more. Every function leaves the network as it
 was, bit by bit: weights, gradients, running statistics, mode.
 """
@@ -75,10 +76,12 @@ def jacov(network: nn.Module, images: Tensor) -> float:
     """-sum_i (log(s_i + k) + 1 / (s_i + k)), s the eigenvalues of the correlations between the images' gradients.
 
     Row i of the gradients is that of the sum of all outputs for image i; each row is centred. Rows that are constant
-    correlate with nothing, themselves included.
+    correlate with nothing, themselves included. The batch's statistics are constants of BatchNorm here (a reading):
+    where a network ends in a BatchNorm, as cells without pooling do, the mean over images does not depend on them, and
+    gradients through the statistics would be rounding errors.
     """
     with _kept(network):
-        network.train()
+        _keep_statistics(network, images)
         inputs = images.clone().requires_grad_(True)
         (rows,) = torch.autograd.grad(network(inputs).sum(), inputs)
     rows = rows.flatten(1).double()
@@ -145,6 +148,24 @@ def _loss_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> tuple
         loss = F.cross_entropy(network(images), labels)
         gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
     return weights, gradients
+
+
+@torch.no_grad()
+def _keep_statistics(network: nn.Module, images: Tensor) -> None:
+    """Puts a network into eval mode with the BatchNorm statistics of this batch; for use inside `_kept`."""
+
+    def measure(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        assert norm.running_mean is not None and norm.running_var is not None
+        variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
+    network.eval()
+    network(images)
+    for hook in hooks:
+        hook.remove()
 
 
 @contextmanager

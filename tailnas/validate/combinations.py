@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tailnas.fetch.source import shared_images
 from tailnas.foundation.errors import short
-from tailnas.foundation.settings import NATURAL
+from tailnas.foundation.settings import NATURAL, Section
 from tailnas.genotype.genotype import HAND_MADE, Edges, Genotype
 from tailnas.genotype.primitives import NODES
 from tailnas.imbalance.settings import ConstantRatio
@@ -41,6 +41,7 @@ def warnings(params: Params) -> Iterator[str]:
     yield from _head_warnings(params)
     yield from _unused(params)
     yield from _perhaps_too_few_parameters(params)
+    yield from _short_search(params)
     betas = {"retrain.reweighting.beta": getattr(params.retrain.reweighting, "beta", None)}
     betas["adapt.beta"] = getattr(params.adapt.settings, "beta", None)
     betas |= {f"search.{name}.beta": getattr(params.search.method(name), "beta", None) for name in params.study.methods}
@@ -67,6 +68,16 @@ def _unused(params: Params) -> Iterator[str]:
         yield f"study.methods: {short(study.methods)} start from no super-network; it is pretrained all the same"
     elif params.pretrain.single_path is not None and "single" not in used:
         yield f"pretrain.single_path: trained, but no entry of study.methods {short(study.methods)} starts from it"
+
+
+def _short_search(params: Params) -> Iterator[str]:
+    """R-DARTS' rule compares two whole windows of epochs."""
+    epochs, window = params.search.training.epochs, getattr(params.search.method("r_darts"), "window", 0)
+    if "r_darts" in params.study.methods and epochs < 2 * window:
+        yield (
+            f"search.r_darts.window: {window} with search.training.epochs {epochs} never ends a search early, which is "
+            f"darts; from {2 * window} epochs it may"
+        )
 
 
 def _data(params: Params) -> Iterator[str]:
@@ -149,17 +160,30 @@ def _search(params: Params) -> Iterator[str]:
                 f"pretrain.single_path: null with study.methods entry {method!r}; "
                 "allowed: a section, since the method starts from single paths"
             )
-        yield from _one_sided(f"search.{method}.mixing", getattr(params.search.method(method), "mixing", None))
+        yield from _method(f"search.{method}", params.search.method(method), params)
+
+
+def _method(key: str, settings: Section, params: Params) -> Iterator[str]:
+    """Settings of a search method that several methods have."""
+    yield from _one_sided(f"{key}.mixing", getattr(settings, "mixing", None))
+    yield from _one_sided(f"{key}.branches.mixing", getattr(getattr(settings, "branches", None), "mixing", None))
+    padding, size = getattr(settings, "crop_padding", None), params.data.image_size
+    if padding is not None and padding >= size:
+        yield f"{key}.crop_padding: {padding}; allowed: less than data.image_size ({size})"
+    if padding == 0 and not params.search.training.flip:
+        yield f"{key}.crop_padding: 0 with search.training.flip false makes both views the same; allowed: above 0"
 
 
 def _frozen(params: Params) -> Iterator[str]:
-    if "frozen" not in params.study.methods:
-        return
-    for key in ("weights", "sha256"):
-        if getattr(params.search.method("frozen"), key) is None:
-            yield f"search.frozen.{key}: null with study.methods entry 'frozen'; allowed: those of a local file"
-    if params.retrain.branches.name == "two":
-        yield "retrain.branches.name: 'two' with study.methods entry 'frozen'; allowed: any other"
+    if "frozen" in params.study.methods:
+        for key in ("weights", "sha256"):
+            if getattr(params.search.method("frozen"), key) is None:
+                yield f"search.frozen.{key}: null with study.methods entry 'frozen'; allowed: those of a local file"
+    given = getattr(params.search.method("given"), "genotypes", ()) if "given" in params.study.methods else ()
+    named = [f"search.given.genotypes entry {short(line)}" for line in given if Genotype.from_json(line).pretrained]
+    named += ["study.methods entry 'frozen'"] if "frozen" in params.study.methods else []
+    if named and params.retrain.branches.name == "two":
+        yield f"retrain.branches.name: 'two' with {named[0]}; allowed: any other"
 
 
 def _retrain(params: Params) -> Iterator[str]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import torch
+
 from tailnas.export.settings import missing_packages
 from tailnas.foundation.errors import UserError, spoken_size
 from tailnas.foundation.extensions import Chosen
 from tailnas.foundation.machine import memory
+from tailnas.methods import frozen
+from tailnas.space.pretrained import supernet
 from tailnas.split.long_tail import planned_counts
 from tailnas.validate.combinations import too_few_parameters
 from tailnas.validate.memory import Images, require_memory
@@ -24,6 +28,8 @@ def require_feasible(params: Params) -> None:
             f"params.yaml: export.formats: 'onnx' needs {missing[0]}, which is not installed; "
             "allowed: after pip install '.[export]'"
         )
+    if "frozen" in params.study.methods:
+        _require_weights(params)
     source, target = params.data.source, params.data.target
     trained = {}
     for role, data in {"source": source, "target": target}.items():
@@ -38,6 +44,7 @@ def require_feasible(params: Params) -> None:
         too_small = too_few_parameters(params, len(available))
         if too_small is not None:
             raise UserError(f"params.yaml: {too_small}")
+        _require_features(params, len(available))
         split = params.split
         if split.folds is not None:
             available = [count - -(-count // split.folds) for count in available]
@@ -49,6 +56,29 @@ def require_feasible(params: Params) -> None:
     counts = trained["source"]
     half, classes = (None, None) if train is None or available is None else (train // 2, len(available))
     require_memory(params, Images(None if counts is None else sum(counts), half, train, classes))
+
+
+def _require_weights(params: Params) -> None:
+    """The pretrained network is there, and its weights are the file's."""
+    settings = params.search.method("frozen")
+    assert isinstance(settings, frozen.Settings)
+    try:
+        frozen.loaded(settings)
+    except UserError as error:
+        raise UserError(f"params.yaml: {error}") from None
+
+
+def _require_features(params: Params, classes: int) -> None:
+    """`lt_darts` has as many equiangular vectors as there are classes."""
+    if "lt_darts" not in params.study.methods:
+        return
+    with torch.device("meta"):
+        features = supernet(params.space, classes, params.data.channels).classifier.in_features
+    if features < classes - 1:
+        raise UserError(
+            f"params.yaml: space.channels: {params.space.channels}, which gives {features} features for {classes} "
+            f"equiangular classes with lt_darts; allowed: as many as give {classes - 1}"
+        )
 
 
 def _require_tested(role: str, data: Chosen, params: Params, tested: int) -> None:

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from tailnas.batches.batches import sequential_batches
+from tailnas.batches.device_images import DeviceImages
 from tailnas.foundation.seeding import torch_generator
 from tailnas.methods.drnas import Dirichlet
 from tailnas.methods.r_darts import stopping_epoch
-from tailnas.search.collapse import hessian_eigenvalue
+from tailnas.search.collapse import PRODUCTS, hessian_eigenvalue
 from tailnas.search.objective import SingleBranch
 from tailnas.search.run import bilevel_cost
 from tailnas.space.pretrained import supernet
@@ -79,6 +80,49 @@ def test_an_interrupted_search_ends_as_if_nothing_had_happened(make_task, tmp_pa
     assert same(search(method, make_task(folder=tmp_path / "interrupted", epochs_to_live=1), **chosen), whole)
 
 
+def test_a_search_that_had_ended_before_it_was_written_sweeps_as_before(make_task, tmp_path):
+    """The auxiliary skip has the strength of the last epoch, though no epoch is begun."""
+    again = [
+        search("darts_minus", make_task(folder=tmp_path / "ended"), branches=BBN, beta=5.0).tables["mixing_ratio"]
+        for _ in range(2)
+    ]
+    assert again[0] == again[1]
+
+
+def test_r_darts_pays_for_its_eigenvalues(make_task):
+    """Forward and back for each batch's gradient, and once more for each product, two branches with a batch each."""
+    task = make_task()
+    for branches, count in ((ONE, 1), (BBN, 2)):
+        found = search("r_darts", task, branches=branches)
+        products = [int(row["hessian_products"]) for row in found.history]
+        assert len(products) == 2 and all(1 <= number <= PRODUCTS for number in products)
+        whole, batch = bilevel_cost(task, count), task.batches("architecture", ["instance"])[0].batch_size
+        more = count * batch * (len(products) + sum(products))
+        assert found.cost.trained_images == whole.trained_images + more
+        per_image = whole.total_multiply_adds // whole.trained_images
+        assert found.cost.total_multiply_adds == per_image * found.cost.trained_images
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 15, 16, 17, 25, 64, 65])
+def test_no_image_is_left_alone_where_batches_normalise(make_task, count):
+    task = make_task()
+    data, order = task.architecture_half, torch.arange(count) % len(task.architecture_half)
+    some = DeviceImages(data.images.index_select(0, order), data.labels[order])
+    batches = [*sequential_batches(some, 8, task.normalisation, pairs=True)]
+    assert torch.cat([labels for _, labels in batches]).equal(some.labels)
+    assert min(len(labels) for _, labels in batches) >= min(2, count)
+    plain = [len(labels) for _, labels in sequential_batches(some, 8, task.normalisation)]
+    if plain[-1] != 1:
+        assert [len(labels) for _, labels in batches] == plain
+
+
+def test_a_grey_image_alone_passes_in_training_mode(make_task):
+    """Its one row of pixels has strides of its own."""
+    network = make_task().single_branch().train()
+    with torch.no_grad():
+        assert torch.isfinite(network(torch.randn(1, 1, 16, 16))).all()
+
+
 def test_alphas_rest_at_the_beginning_of_pc_darts(make_task):
     """Then they start as if the search had begun there: Adam has seen nothing. Their loss is measured meanwhile."""
     result = search("pc_darts", make_task(epochs=3), partial=2, warm_up=0.67)
@@ -111,7 +155,7 @@ def test_a_hessian_of_draws_is_that_of_expected_weights(make_task, monkeypatch):
     for _ in range(2):
         relaxation.start_epoch(0.0, 1)
         relaxation.start_step(0)
-        found.append(hessian_eigenvalue(objective, alphas, batches))
+        found.append(hessian_eigenvalue(objective, alphas, batches)[0])
     assert found[0] == found[1] != 0
 
 
@@ -167,7 +211,7 @@ def test_the_stopping_rule_of_r_darts(eigenvalues, kept):
 
 def test_r_darts_goes_back_and_pays_for_what_it_ran(make_task, tmp_path, monkeypatch):
     """Under eigenvalues that rise in the second of three epochs; at the end of a finished search it does not go on."""
-    monkeypatch.setattr("tailnas.search.run.hessian_eigenvalue", lambda objective, alphas, batches: eigenvalues.pop(0))
+    monkeypatch.setattr("tailnas.search.run.hessian_eigenvalue", lambda *of: (eigenvalues.pop(0), 3))
     settings = {"window": 1, "ratio": 0.75, "branches": ONE}
     eigenvalues = [0.2, 0.4, 0.1]
     result = search("r_darts", make_task(epochs=3, folder=tmp_path / "r"), **settings)

@@ -5,7 +5,7 @@ import torch
 
 from tailnas.foundation.seeding import torch_generator
 from tailnas.genotype.genotype import DARTS_V1, DARTS_V2, Genotype
-from tailnas.search.collapse import hessian_eigenvalue, largest_eigenvalue, warnings
+from tailnas.search.collapse import PRODUCTS, hessian_eigenvalue, largest_eigenvalue, warnings
 from tailnas.search.objective import SingleBranch, TwoBranch
 from tailnas.space.supernet import initial_alphas
 from tests.unit.small_search import search
@@ -35,12 +35,14 @@ def test_eigenvalue_of_a_quadratic(name):
     ]
     x = torch.cat([values.flatten() for values in points])
     loss = x @ matrix @ x / 2 + x.sum()
-    assert largest_eigenvalue(loss, points) == pytest.approx(float(spectrum.max()), abs=error)
+    value, products = largest_eigenvalue(loss, points)
+    assert value == pytest.approx(float(spectrum.max()), abs=error)
+    assert 1 <= products <= PRODUCTS
 
 
 def test_a_linear_loss_has_no_curvature():
     point = torch.ones(5, requires_grad=True)
-    assert largest_eigenvalue((point * point.detach()).sum() + 0 * (point**2).sum(), [point]) == pytest.approx(0)
+    assert largest_eigenvalue((point * point.detach()).sum() + 0 * (point**2).sum(), [point])[0] == pytest.approx(0)
 
 
 @pytest.mark.parametrize("branches", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -54,7 +56,7 @@ def test_eigenvalue_of_a_search_leaves_no_trace(make_task, branches):
     images = torch.randn(8, 1, 16, 16, dtype=torch.float64, generator=torch_generator(0, "images"))
     batches = ((images, torch.arange(8) % 3),) * branches
     state = {name: values.clone() for name, values in network.state_dict().items()}
-    found = hessian_eigenvalue(objective, alphas, batches)
+    found, _ = hessian_eigenvalue(objective, alphas, batches)
     assert all(torch.equal(values, state[name]) for name, values in network.state_dict().items())
     assert all(weight.requires_grad and weight.grad is None for weight in network.parameters())
     assert not any(values.requires_grad for values in alphas.values())
@@ -102,4 +104,5 @@ def test_searches_record_the_eigenvalue_only_when_asked(make_task, monkeypatch):
     asked = search("darts", make_task(epochs=1, hessian=True))
     other = search("darts", make_task(epochs=1))
     assert "hessian_eigenvalue" in asked.history[0]
-    assert {name: value for name, value in asked.history[0].items() if name != "hessian_eigenvalue"} == other.history[0]
+    recorded = ("hessian_eigenvalue", "hessian_products")
+    assert {name: value for name, value in asked.history[0].items() if name not in recorded} == other.history[0]

@@ -7,6 +7,8 @@ import pytest
 
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.yaml_file import read_yaml
+from tailnas.genotype.genotype import Genotype
+from tailnas.genotype.pretrained import Pretrained
 from tailnas.validate.combinations import warnings
 from tailnas.validate.feasible import require_feasible
 
@@ -26,6 +28,10 @@ GLMC = {
 CONTRAST = {"retrain.branches": {"name": "proco", "weight": 1.0, "temperature": 0.1, "hidden": 512, "projection": 128}}
 LOGITS = {"retrain.loss": {"name": "logit_adjustment", "tau": 1.0}}
 DEFERRED = {"when": "deferred", "beta": 0.9, "divided_by": "weights"}
+FROZEN_GENOTYPE = Genotype(
+    network="frozen",
+    pretrained=Pretrained("torchvision", "resnet18", "w.pth", 64 * "0", 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+).to_line()
 ALWAYS = DEFERRED | {"when": "always"}
 SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
 
@@ -134,6 +140,32 @@ SCRATCH = {"search.imb_nas.adaptation": {"name": "scratch", "beta": 0.9}}
             {**TWO, "study.methods": ["frozen"], "search.frozen.weights": "w.pth", "search.frozen.sha256": 64 * "0"},
             "retrain.branches.name: 'two' with study.methods entry 'frozen'; allowed: any other",
         ),
+        (
+            {**TWO, "study.methods": ["given"], "search.given.genotypes": [FROZEN_GENOTYPE]},
+            "retrain.branches.name: 'two' with search.given.genotypes entry",
+        ),
+        (
+            {"study.methods": ["ssnas"], "search.ssnas.crop_padding": 16},
+            "search.ssnas.crop_padding: 16; allowed: less than data.image_size (16)",
+        ),
+        (
+            {"study.methods": ["ssf_nas"], "search.ssf_nas.crop_padding": 0, "search.training.flip": False},
+            "search.ssf_nas.crop_padding: 0 with search.training.flip false makes both views the same",
+        ),
+        *[
+            (
+                {
+                    "study.methods": ["pc_darts"],
+                    "search.pc_darts.branches": {
+                        "name": "bbn",
+                        "mixing": {"schedule": "constant", "time": "midpoint", "ratio": ratio},
+                        "mix": "logits",
+                    },
+                },
+                f"search.pc_darts.branches.mixing.ratio: {ratio:g} never trains one of the branches",
+            )
+            for ratio in (0.0, 1.0)
+        ],
         *[
             (
                 {**correction, "adapt": {"method": "tau_norm", "tau": 0.5}},
@@ -235,6 +267,8 @@ def test_a_head_that_is_corrected_once_more_is_warned_of(load, head, correction)
         ({"study.methods": ["random", "resnet32"]}, ['study.methods: ["random", "resnet32"] start from no super-net']),
         ({"study.methods": ["darts"], "search.bilevel.initialisation": "scratch"}, ['study.methods: ["darts"] start']),
         ({"pretrain.single_path": {"epochs": 1, "learning_rate": 0.01}}, ["pretrain.single_path: trained, but no "]),
+        ({"study.methods": ["r_darts"]}, ["search.r_darts.window: 5 with search.training.epochs 7 never ends"]),
+        ({"study.methods": ["r_darts"], "search.training.epochs": 10}, []),
         ({"adapt.beta": 0}, ["adapt.beta: 0 weighs every class alike"]),
         (
             {"retrain.reweighting": ALWAYS | {"beta": 0.0}, "adapt": {"method": "none"}},
@@ -392,6 +426,26 @@ def test_a_budget_that_is_too_small_for_the_classes_that_there_are(load):
     params = load(budget)
     with pytest.raises(UserError, match=r"^params\.yaml: retrain\.network\.parameters: .*; allowed: at least [0-9]+$"):
         require_feasible(params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"search.frozen.weights": "missing.pth"}, "search.frozen.weights: missing.pth: no such file"),
+        ({"search.frozen.architecture": "resnet99"}, "search.frozen.architecture: 'resnet99'"),
+        ({"search.frozen.weights": __file__}, r"search\.frozen\.sha256"),
+    ],
+)
+def test_weights_that_are_not_there_are_found_before_anything_is_computed(load, changes, said):
+    frozen = {"study.methods": ["frozen"], "search.frozen.weights": "w.pth", "search.frozen.sha256": 64 * "0"}
+    with pytest.raises(UserError, match=rf"^params\.yaml: {said}.*; allowed: "):
+        require_feasible(load({**frozen, **changes}))
+
+
+def test_fewer_features_than_equiangular_classes(load):
+    few = {"study.methods": ["lt_darts"], "space.channels": 1, "data.target": glyphs("b") | {"alphabet": "all"}}
+    with pytest.raises(UserError, match=r"space\.channels: 1, which gives 16 features for 36 equiangular classes"):
+        require_feasible(load({**few, "study.imbalance_factors": [2]}))
 
 
 @pytest.mark.parametrize("method", ["frozen", "given"])

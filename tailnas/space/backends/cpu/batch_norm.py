@@ -95,11 +95,11 @@ class Normalised:
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each column, from those of parts of the rows.
 
-    A part is every 16th row, so that it is a view with more columns.
+    A part is every 16th row, so that rows that follow each other are a view with more columns.
     """
     count, columns = rows.shape
     parts = gcd(count, PARTS_OF_MOMENTS)
-    means, variances = torch.batch_norm_update_stats(rows.view(-1, parts * columns), None, None, 0.0)
+    means, variances = torch.batch_norm_update_stats(rows.reshape(-1, parts * columns), None, None, 0.0)
     means, variances = means.view(parts, columns).double(), variances.view(parts, columns).double()
     mean = means.mean(0)
     return mean.to(rows.dtype), (variances + (means - mean).square()).mean(0).to(rows.dtype)

@@ -10,6 +10,7 @@ from tailnas.genotype.genotype import Genotype
 from tailnas.genotype.pretrained import Pretrained
 from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.frozen import FrozenCell
+from tailnas.space.settings import Space
 
 Colours = Field(min_length=3, max_length=3)
 
@@ -30,6 +31,11 @@ class Settings(Section):
     image_size: Annotated[int, Field(ge=16, le=4096)] = Field(description="Side in pixels to which images are resized.")
     mean: Annotated[list[float], Colours] = Field(description="Mean of each colour that the network wants, of 0 to 1.")
     std: Annotated[list[Positive], Colours] = Field(description="Standard deviation of each colour.")
+
+
+def require(settings: Settings, space: Space, classes: int | None, channels: int) -> None:
+    """The file is there, and holds the weights of the network."""
+    loaded(settings)
 
 
 def search(task: SearchTask, settings: Settings) -> SearchResult:

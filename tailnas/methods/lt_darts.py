@@ -3,6 +3,7 @@
 The paper's operations for long-tailed data are not part of it.
 """
 
+import torch
 from pydantic import Field
 
 from tailnas.foundation.errors import UserError
@@ -15,6 +16,8 @@ from tailnas.search.objective import SingleBranch, TwoBranch
 from tailnas.search.run import bilevel_search
 from tailnas.search.task import SearchResult, SearchTask
 from tailnas.space.equiangular import fix_classifier
+from tailnas.space.pretrained import supernet
+from tailnas.space.settings import Space
 
 start = pretrained_mixture
 
@@ -24,6 +27,19 @@ class Settings(Section):
 
     scale: Positive = Field(description="Factor s of the cosines of features and class vectors.")
     mixing: Mixing | None = Field(description="null searches with one branch, a mixing ratio with BBN's two.")
+
+
+def require(settings: Settings, space: Space, classes: int | None, channels: int) -> None:
+    """As many features as vectors at equal angles need."""
+    if classes is None:
+        return
+    with torch.device("meta"):
+        features = supernet(space, classes, channels).classifier.in_features
+    if features < classes - 1:
+        raise UserError(
+            f"space.channels: {space.channels}, which gives {features} features for {classes} equiangular classes with "
+            f"lt_darts; allowed: as many as give {classes - 1}"
+        )
 
 
 def search(task: SearchTask, settings: Settings) -> SearchResult:

@@ -4,6 +4,7 @@
     search(task, settings) -> SearchResult
     start(bilevel, settings) -> "mixture", "single" or None # the pretrained super-network that it starts from
     mistakes(settings, bilevel, space) -> lines             # settings that do not fit together, for validate
+    require(settings, space, classes, channels)             # raises UserError where a file or the data is unfit
 
 A method without `start` needs no pretrained super-network.
 """
@@ -36,6 +37,16 @@ def starting_paths(method: str, bilevel: Bilevel, settings: Section) -> Paths | 
 def mistakes_of(method: str, settings: Section, bilevel: Bilevel, space: Space) -> Iterator[str]:
     """One line for each setting of `method` that does not fit another: key, value and what is allowed."""
     yield from getattr(extension(PACKAGE, method, "study.methods"), "mistakes", _none)(settings, bilevel, space)
+
+
+def require_method(method: str, settings: Section, space: Space, classes: int | None, channels: int) -> None:
+    """Raises UserError naming the key where `method` cannot run: a file that is not there, data that does not suit it.
+
+    classes: of the target, None where they are not known yet; channels: of its images.
+    """
+    require = getattr(extension(PACKAGE, method, "study.methods"), "require", None)
+    if require is not None:
+        require(settings, space, classes, channels)
 
 
 def _none(settings: Section, bilevel: Bilevel, space: Space) -> Iterator[str]:

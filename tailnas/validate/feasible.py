@@ -5,14 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import torch
-
 from tailnas.export.settings import missing_packages
 from tailnas.foundation.errors import UserError, spoken_size
 from tailnas.foundation.extensions import Chosen
 from tailnas.foundation.machine import memory
-from tailnas.methods import frozen
-from tailnas.space.pretrained import supernet
+from tailnas.search.method import require_method
 from tailnas.split.long_tail import planned_counts
 from tailnas.validate.combinations import too_few_parameters
 from tailnas.validate.memory import Images, require_memory
@@ -28,8 +25,6 @@ def require_feasible(params: Params) -> None:
             f"params.yaml: export.formats: 'onnx' needs {missing[0]}, which is not installed; "
             "allowed: after pip install '.[export]'"
         )
-    if "frozen" in params.study.methods:
-        _require_weights(params)
     source, target = params.data.source, params.data.target
     trained = {}
     for role, data in {"source": source, "target": target}.items():
@@ -39,12 +34,12 @@ def require_feasible(params: Params) -> None:
         if tested is not None:
             _require_tested(role, data, params, sum(tested))
     available, names = trained["target"], target.module.class_names(target.settings)
+    _require_methods(params, None if available is None else len(available))
     train = None
     if available is not None:
         too_small = too_few_parameters(params, len(available))
         if too_small is not None:
             raise UserError(f"params.yaml: {too_small}")
-        _require_features(params, len(available))
         split = params.split
         if split.folds is not None:
             available = [count - -(-count // split.folds) for count in available]
@@ -58,27 +53,13 @@ def require_feasible(params: Params) -> None:
     require_memory(params, Images(None if counts is None else sum(counts), half, train, classes))
 
 
-def _require_weights(params: Params) -> None:
-    """The pretrained network is there, and its weights are the file's."""
-    settings = params.search.method("frozen")
-    assert isinstance(settings, frozen.Settings)
-    try:
-        frozen.loaded(settings)
-    except UserError as error:
-        raise UserError(f"params.yaml: {error}") from None
-
-
-def _require_features(params: Params, classes: int) -> None:
-    """`lt_darts` has as many equiangular vectors as there are classes."""
-    if "lt_darts" not in params.study.methods:
-        return
-    with torch.device("meta"):
-        features = supernet(params.space, classes, params.data.channels).classifier.in_features
-    if features < classes - 1:
-        raise UserError(
-            f"params.yaml: space.channels: {params.space.channels}, which gives {features} features for {classes} "
-            f"equiangular classes with lt_darts; allowed: as many as give {classes - 1}"
-        )
+def _require_methods(params: Params, classes: int | None) -> None:
+    """Every method has what it needs."""
+    for method in params.study.methods:
+        try:
+            require_method(method, params.search.method(method), params.space, classes, params.data.channels)
+        except UserError as error:
+            raise UserError(f"params.yaml: {error}") from None
 
 
 def _require_tested(role: str, data: Chosen, params: Params, tested: int) -> None:

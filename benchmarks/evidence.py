@@ -6,6 +6,7 @@
 
 The files are a report's summary.csv; several are one study, such as seeds computed later. A seed's value is the mean
 over its retrainings.
+Intervals and p are those of one comparison; a report's comparisons.csv corrects for several.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """What the rows of studies say of a claim: printed from files that a report wrote.
 
     python -m benchmarks.evidence worst docs/results/successors.csv                     # runs below the worst of random
-    python -m benchmarks.evidence power docs/results/cifar10-lt.csv --points 2          # seeds that a difference takes
-    python -m benchmarks.evidence claim docs/results/cifar10-lt.csv "bbn_hls > darts"   # what is decided
+    python -m benchmarks.evidence power docs/results/successors.csv --points 2          # seeds that a difference takes
+    python -m benchmarks.evidence claim docs/results/successors.csv "bbn_hls > darts"   # what is decided
 
 The files are a report's summary.csv; several are one study, such as seeds computed later. A seed's value is the mean
-over its retrainings.
-Intervals and p are those of one comparison; a report's comparisons.csv corrects for several.
+over its retrainings. Intervals and p are those of one comparison; a report's comparisons.csv corrects for several.
 """
 
 from __future__ import annotations

@@ -127,3 +127,11 @@ def test_under_the_weights_of_fair_darts(make_task):
 def test_second_order_and_hessian(make_task):
     row = search("ssnas", make_task(order="second", hessian=True, epochs=1), projector=8).history[-1]
     assert np.isfinite([row["architecture_loss"], row["hessian_eigenvalue"]]).all()
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_the_probe_steps_with_the_weights_and_never_in_the_look_ahead(make_task, monkeypatch, order):
+    steps = []
+    monkeypatch.setattr("tailnas.search.barlow_twins.probe_step", lambda *of: steps.append(of))
+    result = search("ssnas", make_task(epochs=1, order=order, flip=True))
+    assert len(steps) == result.cost.optimiser_steps // 2 > 0

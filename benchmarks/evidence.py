@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from tailnas.foundation.errors import UserError
@@ -32,7 +31,6 @@ from tailnas.report.statistics import (
     spread,
 )
 
-Values = NDArray[np.float64]
 NEEDED = ("method", "imbalance_factor", "seed")
 
 
@@ -107,8 +105,8 @@ def worst(rows: Rows, baseline: str) -> Iterator[list[str]]:
 class Difference:
     """Of two methods' means over seeds, in points.
 
-    paired: over the seeds that both have (Student's t), where these are all of the first's; else of two groups with
-    variances of their own (Welch's t). sd: of the pairs, or of a difference of one run from each group.
+    paired: by seed (Student's t), where both have the same seeds; else of two groups with variances of their own
+    (Welch's t). sd: of the pairs, or of a difference of one run from each group.
     """
 
     mean: float
@@ -124,7 +122,7 @@ class Difference:
 def difference(method: pd.Series[float], baseline: pd.Series[float]) -> Difference:
     """`method` less `baseline`; two or more seeds of each. Raises UserError for fewer.
 
-    Where the baseline has more seeds than the method, all of them count, by Welch's interval.
+    Where they have other seeds, all of them count, by Welch's interval.
     """
     if len(method) < 2 or len(baseline) < 2:
         raise UserError(f"seeds: {len(method)} and {len(baseline)}; allowed: two or more of each method")

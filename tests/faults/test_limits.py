@@ -37,7 +37,9 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
     done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
         assert "superuser" in done.stderr or "permi" in done.stderr, done.stderr
-        pytest.skip(f"a full or read-only disk is mounted, which takes root's right to mount: {done.stderr.strip()}")
+        pytest.skip(
+            f"only a mounted disk can be full or read-only for root, and mounting is refused: {done.stderr.strip()}"
+        )
     try:
         yield
     finally:

@@ -106,7 +106,10 @@ def test_a_tutorial_runs_as_it_stands(tmp_path, name):
 def test_photographs_of_every_form_go_from_a_look_to_predictions_by_the_pages_commands(tmp_path, kind):
     unpacked = os.environ.get("TAILNAS_CIFAR10_IMAGES")
     if kind == "CIFAR-10" and not unpacked:
-        pytest.skip("CIFAR-10 is no part of the repository: TAILNAS_CIFAR10_IMAGES names train/<class>/*.png")
+        pytest.skip(
+            "the same on real photographs, which are no part of the repository (drawn ones are tested everywhere): "
+            "TAILNAS_CIFAR10_IMAGES names a folder of CIFAR-10's train/<class>/*.png"
+        )
     project = Project.create(tmp_path / "project", **SHORT, **{"data.image_size": 32, "data.channels": 3})
     images, digits = project.root / "my-images", images_of("docs/own-images.md")
     count = photographs(images, Path(unpacked) if kind == "CIFAR-10" else None)

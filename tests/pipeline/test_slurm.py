@@ -34,7 +34,7 @@ COMMAND += ["--slurm-init-seconds-before-status-checks", "3"]
 @pytest.fixture(scope="module")
 def slurm():
     if reason := why_not():
-        pytest.skip(f"a real Slurm is what is tested, and none can be started here: {reason}")
+        pytest.skip(f"how jobs go through a real Slurm cannot be seen without one, and none can be started: {reason}")
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     started = Slurm(folder)
     yield started

@@ -35,12 +35,12 @@ def tools():
     """Chromium and the text of axe, or a skipped test."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not browser:
-        pytest.skip("a real browser shows the page, and none is here: install Debian's chromium")
+        pytest.skip("how a browser lays the page out cannot be seen without one: install Debian's chromium")
     npm = shutil.which("npm")
     found = subprocess.run([npm, "root", "--global"], capture_output=True, text=True, check=False) if npm else None
     axe = Path(found.stdout.strip(), "axe-core/axe.min.js") if found else Path("none")
     if not axe.is_file():
-        pytest.skip("axe-core judges the page, and it is not here: npm install --global axe-core")
+        pytest.skip("accessibility is judged by axe-core's rules, which are not here: npm install --global axe-core")
     return browser, axe.read_text(encoding="utf-8")
 
 
@@ -86,7 +86,9 @@ def test_axe_finds_nothing_at_any_width_in_light_and_dark(make_tree, tmp_path, s
 
 def test_the_printed_page_keeps_every_column_and_opens_what_is_closed(make_tree, tmp_path):
     if not shutil.which("pdftotext"):
-        pytest.skip("pdftotext reads the printed page, and it is not here: install Debian's poppler-utils")
+        pytest.skip(
+            "what a printed page has lost is seen in its PDF's text, which takes pdftotext: install Debian's poppler-utils"
+        )
     tree = make_tree(seeds=(0, 1), imbalance_factors=(30, 10), methods=("darts", "random"))
     tree.build()
     pdf = tmp_path / "page.pdf"

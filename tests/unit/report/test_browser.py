@@ -87,7 +87,7 @@ def test_axe_finds_nothing_at_any_width_in_light_and_dark(make_tree, tmp_path, s
 def test_the_printed_page_keeps_every_column_and_opens_what_is_closed(make_tree, tmp_path):
     if not shutil.which("pdftotext"):
         pytest.skip(
-            "what a printed page has lost is seen in its PDF's text, which takes pdftotext: install Debian's poppler-utils"
+            "what printing loses is seen in the PDF's text, which takes pdftotext: install Debian's poppler-utils"
         )
     tree = make_tree(seeds=(0, 1), imbalance_factors=(30, 10), methods=("darts", "random"))
     tree.build()

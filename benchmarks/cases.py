@@ -1,4 +1,4 @@
-"""What is measured: which search step, on a network and a batch of which size."""
+"""What is measured: which step, on a network and a batch of which size."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ STEPS = {
     "second": "DARTS, second order",
     "bbn_hls": "BBN-HLS, first order",
     "darts_deep": "DARTS as deep as BBN-HLS, first order",
+    "derived": "training of the derived network DARTS_V2",
 }
 
 
 @dataclass(frozen=True)
 class Case:
-    """step: a key of `STEPS`. channels, cells: of the search network (backbone cells where there are heads).
+    """step: a key of `STEPS`. channels, cells: of the network (backbone cells where there are heads).
 
-    batch: images of each half in a step; the two branches share them evenly. image: side in pixels.
+    batch: images of each half in a search step, where the two branches share them evenly, or of a training step. image:
+    side in pixels.
     """
 
     step: str
@@ -27,6 +29,10 @@ class Case:
     cells: int
     batch: int
     image: int
+
+    @property
+    def images_per_step(self) -> int:
+        return self.batch if self.step == "derived" else 2 * self.batch
 
     def __str__(self) -> str:
         return f"{STEPS[self.step]}, C{self.channels} L{self.cells}, batch {self.batch}, {self.image}x{self.image}"

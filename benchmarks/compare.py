@@ -48,7 +48,7 @@ def compare(
                 "seconds": times[name][1:],
                 "seconds_min": min(times[name][1:]),
                 "seconds_median": median(times[name][1:]),
-                "images_per_second": 2 * case.batch / median(times[name][1:]),
+                "images_per_second": case.images_per_step / median(times[name][1:]),
                 **worker.memory(),
                 **(worker.counts() if count else {}),
             }

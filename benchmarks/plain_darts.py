@@ -27,59 +27,88 @@ PRIMITIVES = (
     "dil_conv_5x5",
 )
 Alphas = dict[str, Tensor]
+DARTS_V2 = (
+    (
+        ("sep_conv_3x3", 0),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 0),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 1),
+        ("skip_connect", 0),
+        ("skip_connect", 0),
+        ("dil_conv_3x3", 2),
+    ),
+    (
+        ("max_pool_3x3", 0),
+        ("max_pool_3x3", 1),
+        ("skip_connect", 2),
+        ("max_pool_3x3", 1),
+        ("max_pool_3x3", 0),
+        ("skip_connect", 2),
+        ("skip_connect", 2),
+        ("max_pool_3x3", 1),
+    ),
+)
+"""The published cells, normal and reduction (DARTS, second order)."""
 
 
-def batch_norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, affine=False)
-
-
-def relu_conv_bn(channels_in: int, channels_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(channels_in, channels_out, 1, bias=False), batch_norm(channels_out))
+def relu_conv_bn(channels_in: int, channels_out: int, affine: bool = False) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(channels_in, channels_out, 1, bias=False),
+        nn.BatchNorm2d(channels_out, affine=affine),
+    )
 
 
 class FactorizedReduce(nn.Module):
     """Halves the map: two 1x1 convolutions of stride 2, the second on the map shifted by one pixel."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, affine: bool = False) -> None:
         super().__init__()
         self.even = nn.Conv2d(channels_in, channels_out // 2, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(channels_in, channels_out - channels_out // 2, 1, stride=2, bias=False)
-        self.norm = batch_norm(channels_out)
+        self.norm = nn.BatchNorm2d(channels_out, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(x)
         return self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
 
 
-def separable(channels: int, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
+def separable(channels: int, kernel: int, stride: int, affine: bool, dilation: int = 1) -> list[nn.Module]:
     """ReLU, depthwise convolution, 1x1 convolution, BatchNorm."""
     padding = dilation * (kernel // 2)
     return [
         nn.ReLU(),
         nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
         nn.Conv2d(channels, channels, 1, bias=False),
-        batch_norm(channels),
+        nn.BatchNorm2d(channels, affine=affine),
     ]
 
 
-def operation(primitive: str, channels: int, stride: int) -> nn.Module:
+def operation(primitive: str, channels: int, stride: int, affine: bool = False) -> nn.Module:
     """One candidate of an edge, mapping (N, C, H, W) to (N, C, H / stride, W / stride)."""
     match primitive:
         case "max_pool_3x3":
-            return nn.Sequential(nn.MaxPool2d(3, stride, padding=1), batch_norm(channels))
+            return nn.MaxPool2d(3, stride, padding=1)
         case "avg_pool_3x3":
-            return nn.Sequential(nn.AvgPool2d(3, stride, padding=1, count_include_pad=False), batch_norm(channels))
+            return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
         case "skip_connect":
-            return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels)
+            return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
         case "sep_conv_3x3":
-            return nn.Sequential(*separable(channels, 3, stride), *separable(channels, 3, 1))
+            return nn.Sequential(*separable(channels, 3, stride, affine), *separable(channels, 3, 1, affine))
         case "sep_conv_5x5":
-            return nn.Sequential(*separable(channels, 5, stride), *separable(channels, 5, 1))
+            return nn.Sequential(*separable(channels, 5, stride, affine), *separable(channels, 5, 1, affine))
         case "dil_conv_3x3":
-            return nn.Sequential(*separable(channels, 3, stride, dilation=2))
+            return nn.Sequential(*separable(channels, 3, stride, affine, dilation=2))
         case "dil_conv_5x5":
-            return nn.Sequential(*separable(channels, 5, stride, dilation=2))
+            return nn.Sequential(*separable(channels, 5, stride, affine, dilation=2))
     raise ValueError(f"no operation is called {primitive!r}")
+
+
+def candidate(primitive: str, channels: int, stride: int) -> nn.Module:
+    """An operation as the search has it: poolings have a BatchNorm behind them."""
+    module = operation(primitive, channels, stride)
+    return nn.Sequential(module, nn.BatchNorm2d(channels, affine=False)) if "pool" in primitive else module
 
 
 class MixedEdge(nn.Module):
@@ -88,7 +117,7 @@ class MixedEdge(nn.Module):
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
         self.operations = nn.ModuleDict(
-            {primitive: operation(primitive, channels, stride) for primitive in PRIMITIVES if primitive != "none"}
+            {primitive: candidate(primitive, channels, stride) for primitive in PRIMITIVES if primitive != "none"}
         )
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -172,6 +201,67 @@ class SearchNetwork(nn.Module):
 
     def forward(self, images: Tensor, alphas: Alphas) -> Tensor:
         return self.classifier(self.backbone(images, mixture_weights(alphas))[1].mean(dim=(2, 3)))
+
+
+class DerivedCell(nn.Module):
+    """A cell in which each node sums two operations, as (primitive, source) in the order of the nodes."""
+
+    def __init__(
+        self,
+        edges: Sequence[tuple[str, int]],
+        channels_0: int,
+        channels_1: int,
+        channels: int,
+        halves: bool,
+        halved: bool,
+    ) -> None:
+        super().__init__()
+        self.input_0 = (FactorizedReduce if halved else relu_conv_bn)(channels_0, channels, True)
+        self.input_1 = relu_conv_bn(channels_1, channels, True)
+        self.sources = [source for _, source in edges]
+        self.operations = nn.ModuleList(
+            operation(primitive, channels, 2 if halves and source < 2 else 1, True) for primitive, source in edges
+        )
+
+    def forward(self, x_0: Tensor, x_1: Tensor) -> Tensor:
+        states = [self.input_0(x_0), self.input_1(x_1)]
+        for node in range(NODES):
+            first, second = (self.operations[edge](states[self.sources[edge]]) for edge in (2 * node, 2 * node + 1))
+            states.append(first + second)
+        return torch.cat(states[2:], dim=1)
+
+
+class DerivedNetwork(nn.Module):
+    """What is trained after a search, without auxiliary head and drop-path: images (N, C, H, W) to logits (N, K)."""
+
+    def __init__(
+        self,
+        normal: Sequence[tuple[str, int]],
+        reduce: Sequence[tuple[str, int]],
+        channels: int,
+        cells: int,
+        num_classes: int,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, 3 * channels, 3, padding=1, bias=False), nn.BatchNorm2d(3 * channels)
+        )
+        self.cells = nn.ModuleList()
+        width_0 = width_1 = 3 * channels
+        halved = False
+        for index in range(cells):
+            halves = index in (cells // 3, 2 * cells // 3)
+            channels *= 2 if halves else 1
+            self.cells.append(DerivedCell(reduce if halves else normal, width_0, width_1, channels, halves, halved))
+            width_0, width_1, halved = width_1, NODES * channels, halves
+        self.classifier = nn.Linear(width_1, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x_0 = x_1 = self.stem(images)
+        for cell in self.cells:
+            x_0, x_1 = x_1, cell(x_0, x_1)
+        return self.classifier(x_1.mean(dim=(2, 3)))
 
 
 class TwoBranchNetwork(nn.Module):

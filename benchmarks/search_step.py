@@ -1,4 +1,4 @@
-"""How fast a search step is: tailnas against a plain implementation of DARTS, alternately, each in its own process.
+"""How fast a step is: tailnas against a plain implementation of DARTS, alternately, each in its own process.
 
     python -m benchmarks.search_step                     every step at the published size, C16 L8, batch 32, 32x32
     python -m benchmarks.search_step --sizes 8x5x32x32   another size: channels x cells x batch x image side
@@ -6,7 +6,7 @@
     python -m benchmarks.search_step --profile           where tailnas's time goes
     python -m benchmarks.search_step --quick             a smoke test
 
-A step is one alpha step and one weight step. Images per second count those of both halves.
+A step of a search is one alpha step and one weight step; images per second count those of both halves.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""The two sides of the comparison: the step that the search stage runs, and the plain one. Same sizes, same data."""
+"""The two sides of the comparison: the step that a stage runs, and the plain one. Same sizes, same data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.cases import CLASSES, IN_CHANNELS, Case
@@ -18,7 +20,7 @@ MIXING_RATIO = 0.5
 
 @dataclass(frozen=True)
 class Side:
-    """run(steps, step_done): that many search steps, each followed by a call of `step_done`; waits for no GPU.
+    """run(steps, step_done): that many steps, each followed by a call of `step_done`; waits for no GPU.
     eager: one step, operation by operation, to be counted.
     """
 
@@ -27,8 +29,14 @@ class Side:
 
 
 def build(side: str, case: Case, device: torch.device, threads: int, precision: str) -> Side:
-    """The side ready to run; a step is one alpha step and one weight step."""
-    return (plain_side if side == "plain" else tailnas_side)(case, device, threads, precision)
+    """The side ready to run; a step of a search is one alpha step and one weight step."""
+    makers = {
+        ("plain", True): plain_training,
+        ("plain", False): plain_side,
+        ("tailnas", True): tailnas_training,
+        ("tailnas", False): tailnas_side,
+    }
+    return makers[side, case.step == "derived"](case, device, threads, precision)
 
 
 def tailnas_side(case: Case, device: torch.device, threads: int, precision: str) -> Side:
@@ -148,6 +156,100 @@ def plain_side(case: Case, device: torch.device, threads: int, precision: str) -
 
     def step() -> None:
         search.step(lambda: loss(training), lambda: loss(validation))
+
+    def run(steps: int, step_done: Callable[[], None]) -> None:
+        for _ in range(steps):
+            step()
+            step_done()
+
+    return Side(run, step)
+
+
+def tailnas_training(case: Case, device: torch.device, threads: int, precision: str) -> Side:
+    """What an epoch of the retrain stage runs, `fit`, with the default study's settings; batches are drawn and
+    augmented on the way.
+    """
+    from tailnas.batches.augmentation import Augmentation
+    from tailnas.batches.batches import Batches
+    from tailnas.batches.device_images import DeviceImages, Normalisation
+    from tailnas.foundation.seeding import torch_generator
+    from tailnas.genotype.genotype import DARTS_V2
+    from tailnas.imbalance.samplers import make_sampler
+    from tailnas.space.device import autocast, prepare
+    from tailnas.space.network import Network
+    from tailnas.space.supernet import seeded_initialisation
+    from tailnas.training.loop import InnerLoop
+    from tailnas.training.supervised import fit
+    from tailnas.validate.parameters import load_params
+
+    prepare(str(device), threads, precision)
+    training = load_params(Path(__file__).parents[1] / "params.yaml").retrain.training
+    with seeded_initialisation(0):
+        network = Network(DARTS_V2, case.channels, case.cells, CLASSES, in_channels=IN_CHANNELS).to(device)
+    labels = torch.arange(IMAGES) % CLASSES
+    pixels = torch.randint(
+        256, (IMAGES, IN_CHANNELS, case.image, case.image), generator=torch_generator(0, "pixels"), dtype=torch.uint8
+    )
+    batches = Batches(
+        DeviceImages(pixels.to(device), labels.to(device)),
+        make_sampler("instance", labels, CLASSES, torch_generator(0, "sampler")),
+        case.batch,
+        Normalisation.of(pixels),
+        Augmentation(training.crop_padding, True),
+        torch_generator(0, "augmentation"),
+    )
+
+    def loss(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        with autocast(device, precision):
+            logits = network(images)
+        return F.cross_entropy(logits.float(), targets), logits
+
+    class Steps:
+        """An epoch of so many steps."""
+
+        def __init__(self, steps: int) -> None:
+            self.steps_per_epoch = steps
+
+        def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+            return (batches.make(batches.plan(1).steps[0]) for _ in range(self.steps_per_epoch))
+
+        def state_dict(self) -> dict[str, Any]:
+            return batches.state_dict()
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            batches.load_state_dict(state)
+
+    def run(steps: int, step_done: Callable[[], None]) -> None:
+        once = training.model_copy(update={"epochs": 1})
+        loop = InnerLoop("retrain", step_done)
+        fit(network, loss, Steps(steps), once, loop, gradient_clip=training.gradient_clip)
+
+    return Side(run, lambda: run(1, lambda: None))
+
+
+def plain_training(case: Case, device: torch.device, threads: int, precision: str) -> Side:
+    """`benchmarks.plain_darts.DerivedNetwork` and SGD on a batch that lies ready on the device."""
+    from benchmarks.plain_darts import DARTS_V2, DerivedNetwork
+    from benchmarks.plain_search import Recipe
+
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    recipe = Recipe()
+    network = DerivedNetwork(*DARTS_V2, case.channels, case.cells, CLASSES, IN_CHANNELS).to(device)
+    optimiser = torch.optim.SGD(
+        network.parameters(), lr=recipe.weight_lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    images = torch.randn(case.batch, IN_CHANNELS, case.image, case.image).to(device)
+    labels = (torch.arange(case.batch) % CLASSES).to(device)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+        optimiser.step()
 
     def run(steps: int, step_done: Callable[[], None]) -> None:
         for _ in range(steps):

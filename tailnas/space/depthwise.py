@@ -32,11 +32,40 @@ class DepthwiseConv(nn.Conv2d):
         super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-        if self.training and channels_last and images.device.type == "cpu":
-            output: Tensor = _Convolution.apply(images, self.weight, self.stride[0], self.dilation[0])
+        if self.training and is_channels_last(images) and images.device.type == "cpu":
+            stride, dilation = self.stride[0], self.dilation[0]
+            if dilation == 2:
+                images, dilation = read_by_dilated(images, stride)
+                stride = 1
+            output: Tensor = _Convolution.apply(images, self.weight, stride, dilation)
             return output
         return super().forward(images)
+
+
+def is_channels_last(maps: Tensor) -> bool:
+    """Whether (N, C, H, W) lies in memory as (N, H, W, C), and not as (N, C, H, W) just as well."""
+    return maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous()
+
+
+def every_second(maps: Tensor, start: int = 0) -> Tensor:
+    """Rows and columns `start`, `start` + 2, ... of (N, C, H, W), with gradients in the layout of `maps`.
+
+    The gradient of a slice is made of zeros in the order of the dimensions that were sliced; channels-first gradients
+    of channels-last maps slow down whatever comes before: a ReLU's takes four times as long.
+    """
+    if not is_channels_last(maps):
+        return maps[:, :, start::2, start::2]
+    return maps.permute(0, 2, 3, 1)[:, start::2, start::2].permute(0, 3, 1, 2)
+
+
+def read_by_dilated(images: Tensor, stride: int) -> tuple[Tensor, int]:
+    """What a convolution with dilation 2 reads, channels-last, and the dilation that it has there, at stride 1.
+
+    At stride 2 it reads every second pixel only, and is the ordinary convolution of those.
+    """
+    if stride == 1:
+        return images, 2
+    return every_second(images).contiguous(memory_format=torch.channels_last), 1
 
 
 class _Convolution(torch.autograd.Function):

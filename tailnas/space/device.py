@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import torch
 
@@ -17,6 +19,7 @@ def prepare(device: str, threads: int, precision: str = "float32") -> torch.devi
     or cannot do it.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     chosen = torch.device(name)
     if chosen.type == "cuda":
@@ -36,3 +39,22 @@ def prepare(device: str, threads: int, precision: str = "float32") -> torch.devi
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """bfloat16 matrix products and convolutions where `precision` is bf16, else nothing."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST = 2**31 - 1
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Let the allocator keep memory that a step frees for the next one, instead of giving it back to the kernel.
+
+    What it buys (Linux with glibc; elsewhere it does nothing): the maps of a forward come and go by the hundred
+    megabytes, and by default each step takes a page fault for every 4 KiB of them again: 44,000 in one C16 cell, a
+    tenth of the time. Done once per process. Returns whether the allocator took the setting.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, 2**30) and mallopt(M_TRIM_THRESHOLD, LARGEST))

@@ -21,7 +21,7 @@ from tailnas.genotype.pretrained import Pretrained
 from tailnas.genotype.primitives import NODES
 from tailnas.space.frozen import FrozenCell
 from tailnas.space.network_cell import NetworkCell
-from tailnas.space.operations import FactorizedReduce, ReLUConvBN, fast_layout, make_operation
+from tailnas.space.operations import FactorizedReduce, ReLUConvBN, concatenated, fast_layout, make_operation
 from tailnas.space.resnet import REDUCTIONS, ResidualBlock, resnet_blocks, resnet_stem
 from tailnas.space.supernet import CELL_MULTIPLIER, STEM_MULTIPLIER, default_reductions, pooled
 from tailnas.space.weights import load_state, read_weights, require_state, save_weights
@@ -81,7 +81,7 @@ class DerivedCell(NetworkCell):
             outputs.append(output)
             if len(outputs) % 2 == 0:
                 states.append(outputs[-2] + outputs[-1])
-        return torch.cat(states[-NODES:], dim=1)
+        return concatenated(states[-NODES:])
 
 
 class AuxiliaryHead(nn.Sequential):
@@ -291,7 +291,7 @@ class Network(nn.Module):
         """Outputs of `heads` in the place of the last cell, and of the cell that carries the auxiliary head."""
         shared = [cell for cell in self.cells if isinstance(cell, NetworkCell)][:-1]
         scales = self._path_scales(images, [*shared, *heads])
-        older = newer = fast_layout(self.stem(images))
+        older = newer = fast_layout(self.stem(fast_layout(images)))
         middle = None
         for index, cell in enumerate(shared):
             own, scales = scales[: cell.droppable()], scales[cell.droppable() :]

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from tailnas.genotype.genotype import Edges, Genotype
 from tailnas.genotype.primitives import NODES, edge_index
 from tailnas.space.cell import SearchCell
-from tailnas.space.operations import fast_layout
+from tailnas.space.operations import concatenated, fast_layout
 from tailnas.space.supernet import SuperNet, pooled
 
 
 def path_features(network: SuperNet, genotype: Genotype, images: Tensor) -> Tensor:
     """Globally pooled output (N, D) of the last cell along one path. `genotype`: its cells, no heads."""
-    older = newer = fast_layout(network.stem(images))
+    older = newer = fast_layout(network.stem(fast_layout(images)))
     for cell in network.cells:
         assert isinstance(cell, SearchCell)
         older, newer = newer, path_cell(cell, genotype.reduce if cell.reduction else genotype.normal, older, newer)
@@ -42,7 +42,7 @@ def path_cell(cell: SearchCell, edges: Edges, older: Tensor, newer: Tensor) -> T
             for primitive, source in edges[2 * node : 2 * node + 2]
         )
         states.append(first + second)
-    return torch.cat(states[2:], dim=1)
+    return concatenated(states[2:])
 
 
 @contextmanager

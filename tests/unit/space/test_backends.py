@@ -27,6 +27,7 @@ from tailnas.space.depthwise import (
     sum_over_batch,
     sums_read_by_taps,
 )
+from tailnas.space.operations import FactorizedReduce, concatenated
 from tailnas.space.supernet import MixtureWeights, SuperNet, frozen_running_statistics, seeded_initialisation
 from tailnas.space.two_branch import TwoBranchSuperNet
 
@@ -268,15 +269,52 @@ def test_depthwise_gradients(kernel: int, stride: int, dilation: int, size: tupl
     assert difference(found, expected) < 1e-13
 
 
-@pytest.mark.parametrize(("stride", "dilation", "kernel"), [(1, 1, 3), (1, 1, 5), (1, 2, 5), (2, 1, 5), (2, 2, 3)])
-def test_depthwise_module_of_either_layout(stride: int, dilation: int, kernel: int) -> None:
-    module = DepthwiseConv(4, kernel, stride=stride, dilation=dilation).double()
-    found = []
+@pytest.mark.parametrize("size", [(8, 8), (7, 10)])
+@pytest.mark.parametrize(
+    ("stride", "dilation", "kernel"), [(1, 1, 3), (1, 1, 5), (1, 2, 5), (2, 1, 5), (2, 2, 3), (2, 2, 5)]
+)
+def test_depthwise_module_of_either_layout(stride: int, dilation: int, kernel: int, size: tuple[int, int]) -> None:
+    assert_either_layout(DepthwiseConv(4, kernel, stride=stride, dilation=dilation), size)
+
+
+def assert_either_layout(module: nn.Module, size: tuple[int, int]) -> None:
+    """Channels-last gradients of channels-last maps, and the same numbers as channels-first."""
+    module, found = module.double(), []
     for layout in (torch.contiguous_format, torch.channels_last):
-        images = batch((5, 4, 8, 8)).contiguous(memory_format=layout).requires_grad_()
+        images = batch((5, 4, *size)).contiguous(memory_format=layout).requires_grad_()
         output = module(images)
-        found.append([output, *torch.autograd.grad(output.square().sum(), [images, module.weight])])
+        gradients = torch.autograd.grad((output * batch(output.shape, 3)).sum(), [images, *module.parameters()])
+        assert gradients[0].is_contiguous(memory_format=layout)
+        found.append([output, *gradients])
     assert difference(found[1], found[0]) < 1e-12
+
+
+@pytest.mark.parametrize("size", [(8, 6), (6, 10)])
+def test_factorized_reduce_of_either_layout(size: tuple[int, int]) -> None:
+    module = FactorizedReduce(4, 6, affine=True)
+    assert_either_layout(module, size)
+    images = batch((5, 4, *size))
+    halves = [
+        F.conv2d(F.relu(images)[:, :, start:, start:], layer.weight, stride=2)
+        for start, layer in ((0, module.even), (1, module.odd))
+    ]
+    assert difference([module(images)], [module.norm(torch.cat(halves, dim=1))]) < 1e-12
+
+
+def test_gradients_behind_a_concatenation_lie_together() -> None:
+    parts = [
+        batch((2, 4, 6, 6), seed).contiguous(memory_format=torch.channels_last).requires_grad_() for seed in (0, 1)
+    ]
+    seen = dict.fromkeys((0, 1), torch.empty(0))
+    whole = concatenated([part * 1 for part in parts])
+    torch.testing.assert_close(whole, torch.cat(parts, dim=1), rtol=0, atol=0)
+    factor = batch((2, 8, 6, 6), 2)
+    for index, part in enumerate(parts):
+        part.register_hook(lambda gradient, index=index: seen.update({index: gradient}))
+    (whole * factor).sum().backward()
+    for gradient, expected in zip(seen.values(), factor.chunk(2, dim=1), strict=True):
+        assert gradient.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(gradient, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])

@@ -7,10 +7,8 @@ convolutions and their gradients use the kernels that torch is good at (../../de
 computed once per state (outgoing_edges.py), gradients only where they are asked for. Chosen on CPUs in training mode.
 """
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -61,7 +59,6 @@ class CellOutput:
 
 class CpuBackend:
     def __init__(self, limits: SideBySideLimits = MEASURED_LIMITS) -> None:
-        keep_freed_memory()
         self.limits = limits
         self.descriptions: WeakKeyDictionary[SearchCell, CellDescription] = WeakKeyDictionary()
 
@@ -323,22 +320,3 @@ def _will_run(node: Any) -> bool:
         return bool(torch._C._will_engine_execute_node(node))
     except RuntimeError:  # a leaf: the engine does not tell
         return True
-
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST = 2**31 - 1
-
-
-@cache
-def keep_freed_memory() -> bool:
-    """Let the allocator keep memory that a step frees for the next one, instead of giving it back to the kernel.
-
-    What it buys (Linux with glibc; elsewhere it does nothing): the maps of a forward come and go by the hundred
-    megabytes, and by default each step takes a page fault for every 4 KiB of them again: 44,000 in one C16 cell, a
-    tenth of the time. Done once per process. Returns whether the allocator took the setting.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, 2**30) and mallopt(M_TRIM_THRESHOLD, LARGEST))

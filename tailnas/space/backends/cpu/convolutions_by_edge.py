@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from tailnas.space.backends.cpu.batch_norm import FoldedBatchNorm, covariances, product_in_parts, summed_products
-from tailnas.space.backends.cpu.maps import NodeSums, accumulated, as_maps, as_rows, dilated_input
+from tailnas.space.backends.cpu.maps import NodeSums, accumulated, as_maps, as_rows
 from tailnas.space.backends.description import BatchStatistics, CellWeights, OutgoingNorms
 from tailnas.space.depthwise import (
     KernelGradient,
     centring_biases,
     convolve,
     input_gradient,
+    read_by_dilated,
     sum_over_batch,
     sums_read_by_taps,
 )
@@ -34,7 +35,7 @@ class ConvolutionsByEdge:
         read = sums_read_by_taps(sum_over_batch(rectified).unsqueeze(2), stride=stride)
         of_3x3, of_5x5 = (centring_biases(read, kernels, pixels) for kernels in (weights.first_3x3, weights.first_5x5))
         first_biases = torch.stack(list(in_edge_order(of_3x3, of_5x5)))
-        self.dilated_input, self.dilation = dilated_input(rectified, stride)
+        self.dilated_input, self.dilation = read_by_dilated(rectified, stride)
         self.first_inputs, covariance = covariances(
             as_rows(convolve(rectified, kernel, bias, stride=stride))
             for kernel, bias in zip(in_edge_order(weights.first_3x3, weights.first_5x5), first_biases, strict=True)

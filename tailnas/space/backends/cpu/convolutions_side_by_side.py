@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tailnas.space.backends.cpu.batch_norm import Normalised
-from tailnas.space.backends.cpu.maps import NodeSums, accumulated, as_maps, as_rows, dilated_input
+from tailnas.space.backends.cpu.maps import NodeSums, accumulated, as_maps, as_rows
 from tailnas.space.backends.description import BatchStatistics, CellWeights, OutgoingNorms
-from tailnas.space.depthwise import KernelGradient, convolve, input_gradient
+from tailnas.space.depthwise import KernelGradient, convolve, input_gradient, read_by_dilated
 
 
 class ConvolutionsSideBySide:
@@ -31,7 +31,7 @@ class ConvolutionsSideBySide:
             normalised_products(convolve(repeated, kernels.flatten(0, 1), stride=stride), products, eps)
             for kernels, products in zip(first_kernels(weights), weights.first_pointwise.unbind(1), strict=True)
         ]
-        dilated, dilation = dilated_input(repeated, stride)
+        dilated, dilation = read_by_dilated(repeated, stride)
         self.dilations = (1, 1, dilation, dilation)
         self.last = []
         for primitive, kernels in enumerate(last_kernels(weights)):
@@ -83,7 +83,7 @@ class ConvolutionsSideBySide:
             return self._mixture_gradient([part.projection(gradient, scratch) for part in self.last]), None
         projections: list[Tensor] = []
         repeated = self.repeated_input()
-        dilated = dilated_input(repeated, self.stride)[0] if weight_gradients else repeated
+        dilated = read_by_dilated(repeated, self.stride)[0] if weight_gradients else repeated
         through_first: Tensor | None = None
         through_dilated: Tensor | None = None
         for primitive, (part, scale) in enumerate(zip(self.last, self._per_channel(mixture), strict=True)):

@@ -58,15 +58,6 @@ class NodeSums:
         self.sums[node] = rows @ weights.t() if total is None else total.addmm_(rows, weights.t())
 
 
-def dilated_input(rectified: Tensor, stride: int) -> tuple[Tensor, int]:
-    """Input and dilation of a convolution with dilation 2. At stride 2 it reads every other pixel only, and is the
-    ordinary convolution of those.
-    """
-    if stride == 1:
-        return rectified, 2
-    return rectified[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last), 1
-
-
 def max_pool(maps: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     """Maxima of 3x3 windows and where they are."""
     return torch.ops.aten.max_pool2d_with_indices(maps, (3, 3), (stride, stride), (1, 1))

@@ -85,13 +85,14 @@ def separable(channels: int, kernel: int, stride: int, affine: bool, dilation: i
     ]
 
 
-def operation(primitive: str, channels: int, stride: int, affine: bool = False) -> nn.Module:
+def operation(primitive: str, channels: int, stride: int, affine: bool = False, pool_norm: bool = True) -> nn.Module:
     """One candidate of an edge, mapping (N, C, H, W) to (N, C, H / stride, W / stride)."""
+    after_pool = [nn.BatchNorm2d(channels, affine=False)] if pool_norm else []
     match primitive:
         case "max_pool_3x3":
-            return nn.MaxPool2d(3, stride, padding=1)
+            return nn.Sequential(nn.MaxPool2d(3, stride, padding=1), *after_pool)
         case "avg_pool_3x3":
-            return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+            return nn.Sequential(nn.AvgPool2d(3, stride, padding=1, count_include_pad=False), *after_pool)
         case "skip_connect":
             return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
         case "sep_conv_3x3":
@@ -105,19 +106,13 @@ def operation(primitive: str, channels: int, stride: int, affine: bool = False) 
     raise ValueError(f"no operation is called {primitive!r}")
 
 
-def candidate(primitive: str, channels: int, stride: int) -> nn.Module:
-    """An operation as the search has it: poolings have a BatchNorm behind them."""
-    module = operation(primitive, channels, stride)
-    return nn.Sequential(module, nn.BatchNorm2d(channels, affine=False)) if "pool" in primitive else module
-
-
 class MixedEdge(nn.Module):
     """The weighted sum of all candidates of one edge; `none` adds nothing but stands in the softmax."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
         self.operations = nn.ModuleDict(
-            {primitive: candidate(primitive, channels, stride) for primitive in PRIMITIVES if primitive != "none"}
+            {primitive: operation(primitive, channels, stride) for primitive in PRIMITIVES if primitive != "none"}
         )
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -214,13 +209,15 @@ class DerivedCell(nn.Module):
         channels: int,
         halves: bool,
         halved: bool,
+        pool_norm: bool,
     ) -> None:
         super().__init__()
         self.input_0 = (FactorizedReduce if halved else relu_conv_bn)(channels_0, channels, True)
         self.input_1 = relu_conv_bn(channels_1, channels, True)
         self.sources = [source for _, source in edges]
         self.operations = nn.ModuleList(
-            operation(primitive, channels, 2 if halves and source < 2 else 1, True) for primitive, source in edges
+            operation(primitive, channels, 2 if halves and source < 2 else 1, True, pool_norm)
+            for primitive, source in edges
         )
 
     def forward(self, x_0: Tensor, x_1: Tensor) -> Tensor:
@@ -242,6 +239,7 @@ class DerivedNetwork(nn.Module):
         cells: int,
         num_classes: int,
         in_channels: int = 3,
+        pool_norm: bool = False,
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
@@ -253,7 +251,8 @@ class DerivedNetwork(nn.Module):
         for index in range(cells):
             halves = index in (cells // 3, 2 * cells // 3)
             channels *= 2 if halves else 1
-            self.cells.append(DerivedCell(reduce if halves else normal, width_0, width_1, channels, halves, halved))
+            edges = reduce if halves else normal
+            self.cells.append(DerivedCell(edges, width_0, width_1, channels, halves, halved, pool_norm))
             width_0, width_1, halved = width_1, NODES * channels, halves
         self.classifier = nn.Linear(width_1, num_classes)
 

@@ -15,14 +15,12 @@ import argparse
 import csv
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.output import claim
 from benchmarks.target import Target
@@ -35,24 +33,23 @@ from tailnas.imbalance.accuracy import balanced_accuracy
 from tailnas.retrain.retraining import network_builder, retrain
 from tailnas.retrain.settings import Retrain
 from tailnas.retrain.width import fitted_channels
-from tailnas.space import network as derived
 from tailnas.space.device import prepare
 from tailnas.space.network import Network
-from tailnas.space.operations import PoolNorm, make_operation
 from tailnas.space.supernet import seeded_initialisation
 from tailnas.training.loop import InnerLoop
 from tailnas.validate.parameters import Params
 from tailnas.validate.presets import load_preset
 
 GENOTYPES = Path("docs/results/hardly-trained-genotypes.csv")
-RECIPES: dict[str, dict[str, float]] = {
+FACTORS: dict[str, dict[str, float]] = {
     "the study's": {},
     "3 x epochs": {"epochs": 3},
     "10 x epochs": {"epochs": 10},
     "rate / 4": {"learning_rate": 0.25},
-    "pools normalised": {},
 }
-"""Factors of `retrain.training`."""
+"""Of `retrain.training`, for each recipe."""
+POOL_NORM = "pools normalised"
+RECIPES = (*FACTORS, POOL_NORM)
 COLUMNS = (
     "run",
     "recipe",
@@ -73,24 +70,11 @@ COLUMNS = (
 
 def changed(settings: Retrain, recipe: str) -> Retrain:
     """`settings` of retraining by a recipe."""
+    if recipe == POOL_NORM:
+        return settings.model_copy(update={"network": settings.network.model_copy(update={"pool_norm": True})})
     training = settings.training
-    factors = {key: type(getattr(training, key))(getattr(training, key) * f) for key, f in RECIPES[recipe].items()}
+    factors = {key: type(getattr(training, key))(getattr(training, key) * f) for key, f in FACTORS[recipe].items()}
     return settings.model_copy(update={"training": training.model_copy(update=factors)})
-
-
-@contextmanager
-def normalised_pools() -> Iterator[None]:
-    """Networks built inside have a BatchNorm without affine weights after each pooling, and draw the same weights."""
-
-    def operation(primitive: str, channels: int, stride: int, *, search: bool) -> nn.Module:
-        made = make_operation(primitive, channels, stride, search=search)
-        return PoolNorm(made, channels) if isinstance(made, nn.MaxPool2d | nn.AvgPool2d) else made
-
-    derived.make_operation = operation
-    try:
-        yield
-    finally:
-        derived.make_operation = make_operation
 
 
 def signal(network: Network, images: Tensor, labels: Tensor) -> dict[str, float]:
@@ -130,10 +114,9 @@ def trained(
     normalisation = Normalisation.of(data.images)
     by = changed(settings, recipe)
     loop = InnerLoop("retrain alone", lambda: None)
-    with normalised_pools() if recipe == "pools normalised" else nullcontext():
-        batch, labels = next(sequential_batches(shuffled(data), by.training.batch_size, normalisation))
-        measured = signal(drawn(by, genotype, classes, data, seed), batch, labels)
-        network, history = retrain(by, genotype, data, normalisation, classes, seed, loop)
+    batch, labels = next(sequential_batches(shuffled(data), by.training.batch_size, normalisation))
+    measured = signal(drawn(by, genotype, classes, data, seed), batch, labels)
+    network, history = retrain(by, genotype, data, normalisation, classes, seed, loop)
     with torch.no_grad():
         network.eval()
         logits = [network(images) for images, _ in sequential_batches(test, 256, normalisation)]
@@ -212,7 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for retrainings.csv")
     parser.add_argument("--genotypes", type=Path, default=GENOTYPES, help="a table with the columns run, genotype")
     parser.add_argument("--runs", nargs="+", help="some of its runs; default: all")
-    parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=tuple(RECIPES))
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     args = parser.parse_args(arguments)
     try:
         params = load_preset(args.params)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pydantic import Field
@@ -14,6 +14,7 @@ from tailnas.search.method import pretrained_mixture
 from tailnas.search.relaxation import Relaxation
 from tailnas.search.task import SearchResult, SearchTask
 from tailnas.training.checkpoint import Row
+from tailnas.training.settings import NetworkTraining
 
 start = pretrained_mixture
 EIGENVALUE = "hessian_eigenvalue"
@@ -30,6 +31,15 @@ class Settings(Section):
         description="The search ends where the mean eigenvalue of a window ago is less than this share of the present "
         "one; 0.75 in the paper."
     )
+
+
+def warnings(settings: Settings, training: NetworkTraining) -> Iterator[str]:
+    """The rule compares two whole windows of epochs."""
+    if training.epochs < 2 * settings.window:
+        yield (
+            f"search.r_darts.window: {settings.window} with search.training.epochs {training.epochs} never ends a "
+            f"search early, which is darts; from {2 * settings.window} epochs it may"
+        )
 
 
 def window_means(eigenvalues: Sequence[float], window: int) -> list[float]:

@@ -143,6 +143,7 @@ def network_builder(
             auxiliary=auxiliary,
             in_channels=in_channels,
             branches=2 if settings.branches.name == "two" else 1,
+            pool_norm=settings.network.pool_norm,
         )
 
     return build

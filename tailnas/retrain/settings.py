@@ -35,6 +35,11 @@ class NetworkShape(Section):
         description="PyTorch's own; N(0, 2 / fan-in) for convolutions and classifier (1502.01852; LDAM-DRW's code), or "
         "for convolutions alone (BBN's)."
     )
+    pool_norm: bool = Field(
+        description="A BatchNorm without affine weights behind each pooling, as the search network has it; DARTS' "
+        "derived networks have none, and cells that chain poolings then hardly train. Of no effect on a hand-made "
+        "network."
+    )
     drop_path: Fraction = Field(description="Probability of a dropped path at the end; it grows from 0 linearly.")
     auxiliary_weight: NonNegative = Field(description="Weight of the auxiliary head's loss; 0 has no such head.")
 

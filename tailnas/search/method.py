@@ -4,6 +4,7 @@
     search(task, settings) -> SearchResult
     start(bilevel, settings) -> "mixture", "single" or None # the pretrained super-network that it starts from
     mistakes(settings, bilevel, space) -> lines             # settings that do not fit together, for validate
+    warnings(settings, training) -> lines                   # what can be computed, and is hardly meant
     require(settings, space, classes, channels)             # raises UserError where a file or the data is unfit
 
 A method without `start` needs no pretrained super-network.
@@ -18,6 +19,7 @@ from tailnas.foundation.settings import Section
 from tailnas.search.settings import Bilevel
 from tailnas.space.pretrained import Paths
 from tailnas.space.settings import Space
+from tailnas.training.settings import NetworkTraining
 
 PACKAGE = "tailnas.methods"
 
@@ -36,7 +38,16 @@ def starting_paths(method: str, bilevel: Bilevel, settings: Section) -> Paths | 
 
 def mistakes_of(method: str, settings: Section, bilevel: Bilevel, space: Space) -> Iterator[str]:
     """One line for each setting of `method` that does not fit another: key, value and what is allowed."""
-    yield from getattr(extension(PACKAGE, method, "study.methods"), "mistakes", _none)(settings, bilevel, space)
+    hook = getattr(extension(PACKAGE, method, "study.methods"), "mistakes", None)
+    if hook is not None:
+        yield from hook(settings, bilevel, space)
+
+
+def warnings_of(method: str, settings: Section, training: NetworkTraining) -> Iterator[str]:
+    """One line for each setting of `method` that is hardly meant with this training of the search."""
+    hook = getattr(extension(PACKAGE, method, "study.methods"), "warnings", None)
+    if hook is not None:
+        yield from hook(settings, training)
 
 
 def require_method(method: str, settings: Section, space: Space, classes: int | None, channels: int) -> None:
@@ -47,7 +58,3 @@ def require_method(method: str, settings: Section, space: Space, classes: int | 
     require = getattr(extension(PACKAGE, method, "study.methods"), "require", None)
     if require is not None:
         require(settings, space, classes, channels)
-
-
-def _none(settings: Section, bilevel: Bilevel, space: Space) -> Iterator[str]:
-    return iter(())

@@ -17,7 +17,9 @@ class MixedEdge(nn.ModuleDict):
 
     def __init__(self, channels: int, stride: int, partial: int = 1) -> None:
         width = channels // partial
-        super().__init__({name: make_operation(name, width, stride, search=True) for name in PRIMITIVES[1:]})
+        super().__init__(
+            {name: make_operation(name, width, stride, affine=False, pool_norm=True) for name in PRIMITIVES[1:]}
+        )
         self.stride, self.partial = stride, partial
 
     def forward(self, images: Tensor, weights: Tensor) -> Tensor:

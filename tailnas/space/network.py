@@ -50,6 +50,7 @@ class DerivedCell(NetworkCell):
         *,
         reduction: bool,
         reduction_before: bool,
+        pool_norm: bool,
     ) -> None:
         super().__init__()
         self.reduction = reduction
@@ -61,7 +62,7 @@ class DerivedCell(NetworkCell):
         self.preprocess_newer = ReLUConvBN(newer_channels, channels, affine=True)
         self.sources = tuple(source for _, source in edges)
         self.operations = nn.ModuleList(
-            make_operation(primitive, channels, stride=2 if reduction and source < 2 else 1, search=False)
+            make_operation(primitive, channels, 2 if reduction and source < 2 else 1, affine=True, pool_norm=pool_norm)
             for primitive, source in edges
         )
 
@@ -114,6 +115,9 @@ class Network(nn.Module):
     head where the genotype has one, else one more normal cell. The classifier sees the features of both, instance head
     first, so that its weight is [W_i W_c].
 
+    With `pool_norm` poolings are followed by a BatchNorm without affine weights, as the search network has them; DARTS'
+    derived networks have none.
+
     The depth of a hand-made network (`genotype.network`) is its own, and the twin is its last block over again, as BBN
     has it.
 
@@ -139,12 +143,14 @@ class Network(nn.Module):
         *,
         reductions: Sequence[int] | None = None,
         branches: int = 1,
+        pool_norm: bool = False,
     ) -> None:
         super().__init__()
         if branches not in (1, 2) or (branches == 2 and auxiliary):
             raise ValueError(f"branches: {branches}, auxiliary: {auxiliary}; allowed: 1, or 2 without auxiliary head")
         self.genotype = genotype
         self.num_classes = num_classes
+        self.pool_norm = pool_norm
         self.in_channels = in_channels
         self.reductions = tuple(default_reductions(cells) if reductions is None else reductions)
         if genotype.network is not None:
@@ -196,12 +202,26 @@ class Network(nn.Module):
             stage += reduction
             width = self.channels[stage]
             self.cells.append(
-                DerivedCell(edges, older, newer, width, reduction=reduction, reduction_before=reduction_before)
+                DerivedCell(
+                    edges,
+                    older,
+                    newer,
+                    width,
+                    reduction=reduction,
+                    reduction_before=reduction_before,
+                    pool_norm=self.pool_norm,
+                )
             )
             if branches == 2 and index == cells - 1:
                 twin = genotype.class_head or genotype.normal
                 self.class_head = DerivedCell(
-                    twin, older, newer, width, reduction=False, reduction_before=reduction_before
+                    twin,
+                    older,
+                    newer,
+                    width,
+                    reduction=False,
+                    reduction_before=reduction_before,
+                    pool_norm=self.pool_norm,
                 )
             older, newer, reduction_before = newer, CELL_MULTIPLIER * width, reduction
             if auxiliary and index == self.auxiliary_cell:
@@ -338,6 +358,8 @@ def save_model(path: Path, network: Network) -> None:
         config |= {"class_thresholds": list(network.class_thresholds), "miss": network.miss}
     if network.class_head is not None:
         config["branches"] = 2
+    if network.pool_norm:
+        config["pool_norm"] = True
     if network.feature_norm is not None:
         config["feature_norm"] = network.feature_norm
     save_weights(path, state, config)
@@ -362,6 +384,7 @@ class _Description(Section):
     class_thresholds: tuple[Share, ...] | None = None
     miss: Annotated[float, Field(gt=0, lt=1)] | None = None
     branches: Literal[1, 2] = 1
+    pool_norm: bool = False
     feature_norm: Positive | None = None
 
     def network(self) -> Network:
@@ -374,6 +397,7 @@ class _Description(Section):
             in_channels=self.in_channels,
             reductions=self.reductions,
             branches=self.branches,
+            pool_norm=self.pool_norm,
         )
 
 

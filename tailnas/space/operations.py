@@ -108,18 +108,17 @@ def average_pool(stride: int) -> nn.Module:
     return nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False)
 
 
-def make_operation(primitive: str, channels: int, stride: int, *, search: bool) -> nn.Module:
+def make_operation(primitive: str, channels: int, stride: int, *, affine: bool, pool_norm: bool) -> nn.Module:
     """One primitive on `channels` feature maps.
 
-    In the search network (`search=True`) no BatchNorm has affine weights and pooling is followed by one; in a derived
-    network every BatchNorm is affine and pooling has none. `none` is no module: it contributes nothing anywhere.
+    `affine`: of all BatchNorms but those behind poolings, which are there with `pool_norm`. DARTS' search network has
+    these alone, its derived network the others alone. `none` is no module: it contributes nothing anywhere.
     """
-    affine = not search
     match primitive:
         case "max_pool_3x3":
-            return PoolNorm(max_pool(stride), channels) if search else max_pool(stride)
+            return PoolNorm(max_pool(stride), channels) if pool_norm else max_pool(stride)
         case "avg_pool_3x3":
-            return PoolNorm(average_pool(stride), channels) if search else average_pool(stride)
+            return PoolNorm(average_pool(stride), channels) if pool_norm else average_pool(stride)
         case "skip_connect":
             return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine=affine)
         case "sep_conv_3x3":

@@ -16,7 +16,7 @@ from tailnas.retrain.retraining import network_builder
 from tailnas.retrain.reweighting import deferred
 from tailnas.retrain.settings import Retrain, SingleBranch
 from tailnas.retrain.width import TOLERANCE, smallest_size
-from tailnas.search.method import mistakes_of, starting_paths
+from tailnas.search.method import mistakes_of, starting_paths, warnings_of
 from tailnas.training.settings import Cosine
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def warnings(params: Params) -> Iterator[str]:
     yield from _head_warnings(params)
     yield from _unused(params)
     yield from _perhaps_too_few_parameters(params)
-    yield from _short_search(params)
+    for method in params.study.methods:
+        yield from warnings_of(method, params.search.method(method), params.search.training)
     betas = {"retrain.reweighting.beta": getattr(params.retrain.reweighting, "beta", None)}
     betas["adapt.beta"] = getattr(params.adapt.settings, "beta", None)
     betas |= {f"search.{name}.beta": getattr(params.search.method(name), "beta", None) for name in params.study.methods}
@@ -68,16 +69,6 @@ def _unused(params: Params) -> Iterator[str]:
         yield f"study.methods: {short(study.methods)} start from no super-network; it is pretrained all the same"
     elif params.pretrain.single_path is not None and "single" not in used:
         yield f"pretrain.single_path: trained, but no entry of study.methods {short(study.methods)} starts from it"
-
-
-def _short_search(params: Params) -> Iterator[str]:
-    """R-DARTS' rule compares two whole windows of epochs."""
-    epochs, window = params.search.training.epochs, getattr(params.search.method("r_darts"), "window", 0)
-    if "r_darts" in params.study.methods and epochs < 2 * window:
-        yield (
-            f"search.r_darts.window: {window} with search.training.epochs {epochs} never ends a search early, which is "
-            f"darts; from {2 * window} epochs it may"
-        )
 
 
 def _data(params: Params) -> Iterator[str]:

@@ -29,16 +29,17 @@ def test_every_primitive_is_compared_with_both_strides():
         assert compared == {*PRIMITIVES} - {"none"}
 
 
+@pytest.mark.parametrize("pool_norm", [False, True])
 @pytest.mark.parametrize("sides", [(16, 16), (20, 24)])
 @pytest.mark.parametrize("genotype", GENOTYPES.values(), ids=GENOTYPES)
 @devices
-def test_forward_gradients_and_statistics_of_derived_networks(device, genotype: Genotype, sides):
+def test_forward_gradients_and_statistics_of_derived_networks(device, genotype: Genotype, sides, pool_norm):
     torch.manual_seed(0)
-    net = Network(genotype, 4, 4, CLASSES).double()
+    net = Network(genotype, 4, 4, CLASSES, pool_norm=pool_norm).double()
     for name, weight in net.named_parameters():
         if "norm" in name or name.startswith("stem.1."):
             torch.nn.init.normal_(weight)
-    reference = DerivedNetwork(genotype.normal, genotype.reduce, 4, 4, CLASSES).double()
+    reference = DerivedNetwork(genotype.normal, genotype.reduce, 4, 4, CLASSES, pool_norm=pool_norm).double()
     own, theirs = net.state_dict(), reference.state_dict()
     names = dict(zip(own, theirs, strict=True))  # both are made in the order of the computation
     reference.load_state_dict({names[name]: tensor for name, tensor in own.items()})

@@ -24,10 +24,7 @@ CHAIN = (*POOLS[:2], *(("max_pool_3x3", source) for node in (2, 3, 4) for source
 
 def network(genotype, pools_normalised=False):
     with seeded_initialisation(0):
-        if pools_normalised:
-            with untrainable.normalised_pools():
-                return Network(genotype, 4, 4, 3, in_channels=1)
-        return Network(genotype, 4, 4, 3, in_channels=1)
+        return Network(genotype, 4, 4, 3, in_channels=1, pool_norm=pools_normalised)
 
 
 def test_a_chain_of_max_pools_moves_the_features_off_centre_and_normalised_pools_do_not():
@@ -43,7 +40,7 @@ def test_a_chain_of_max_pools_moves_the_features_off_centre_and_normalised_pools
     assert raw["gradient_norm"] > raw["classifier_gradient_norm"] > 3 * normalised["classifier_gradient_norm"]
 
 
-def test_normalised_pools_change_pools_alone_and_only_inside():
+def test_normalised_pools_change_pools_alone():
     genotype = random_genotype(torch_generator(2, "test"))
     plain, other = network(genotype), network(genotype, pools_normalised=True)
     pools = [kind for kind, _ in (*genotype.normal, *genotype.reduce) if "pool" in kind]
@@ -62,10 +59,13 @@ def test_recipes_change_one_thing(preset):
         "the study's": {},
         "10 x epochs": {"epochs": 10 * training.epochs},
         "rate / 4": {"learning_rate": training.learning_rate / 4},
+        "pools normalised": {},
     }.items():
         by = untrainable.changed(settings, recipe)
         assert by.training == training.model_copy(update=different) and type(by.training.epochs) is int
-        assert by.model_copy(update={"training": training}) == settings
+        assert by.network.pool_norm is (recipe == "pools normalised")
+        shape = by.network.model_copy(update={"pool_norm": False})
+        assert by.model_copy(update={"training": training, "network": shape}) == settings
 
 
 @pytest.mark.parametrize("run", ["beta_darts-30-4", "beta_darts-30-4-0", "darts-2.5-4"])

@@ -14,6 +14,7 @@ from tailnas.foundation.errors import UserError
 from tailnas.genotype.genotype import DARTS_V1, DARTS_V2, Genotype
 from tailnas.genotype.primitives import PRIMITIVES, edge_index
 from tailnas.space.network import Network, load_model, save_model
+from tailnas.space.operations import PoolNorm
 from tailnas.space.supernet import SuperNet, seeded_initialisation
 from tailnas.space.weights import read_weights, save_weights
 from tests.unit.space.sharing import derived_network
@@ -34,6 +35,19 @@ def test_parameter_counts_of_derived_networks(genotype: Genotype, plain: int, wi
 def small(genotype: Genotype = DARTS_V2, *, auxiliary: bool = False, in_channels: int = 1) -> Network:
     with seeded_initialisation(0):
         return Network(genotype, 4, 3, 10, auxiliary, in_channels)
+
+
+def test_a_model_file_knows_whether_poolings_are_normalised(tmp_path: Path) -> None:
+    images = torch.randn(4, 1, 16, 16)
+    for pool_norm in (False, True):
+        with seeded_initialisation(0):
+            network = Network(DARTS_V2, 4, 3, 10, in_channels=1, pool_norm=pool_norm)
+        network.train()(images)
+        save_model(tmp_path / "model.safetensors", network)
+        loaded = load_model(tmp_path / "model.safetensors")
+        assert loaded.pool_norm is pool_norm
+        assert any(isinstance(module, PoolNorm) for module in loaded.modules()) is pool_norm
+        assert torch.equal(loaded(images), network.eval()(images))
 
 
 def test_auxiliary_logits_in_training_only() -> None:

@@ -32,14 +32,14 @@ def test_shape_of_the_space() -> None:
     assert (NODES, EDGES, len(PRIMITIVES)) == (4, 14, 8)
     assert [edge_index(node, source) for node in range(NODES) for source in range(node + 2)] == list(range(EDGES))
     with pytest.raises(ValueError, match=r"^primitive: 'conv_7x7'; allowed: max_pool_3x3, "):
-        make_operation("conv_7x7", 4, 1, search=True)
+        make_operation("conv_7x7", 4, 1, affine=False, pool_norm=True)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("primitive", PRIMITIVES[1:])
 def test_operations_divide_the_map_by_the_stride(primitive: str, stride: int) -> None:
     for search in (True, False):
-        output = make_operation(primitive, 4, stride, search=search)(torch.randn(2, 4, 8, 8))
+        output = make_operation(primitive, 4, stride, affine=not search, pool_norm=search)(torch.randn(2, 4, 8, 8))
         assert output.shape == (2, 4, 8 // stride, 8 // stride)
 
 

@@ -52,6 +52,9 @@ POOL_NORM = "pools normalised"
 RECIPES = (*FACTORS, POOL_NORM)
 COLUMNS = (
     "run",
+    "method",
+    "imbalance_factor",
+    "seed",
     "recipe",
     "balanced_accuracy",
     "first_loss",
@@ -141,10 +144,10 @@ def shuffled(data: DeviceImages) -> DeviceImages:
     return DeviceImages(data.images.index_select(0, order), data.labels[order])
 
 
-def parts(run: str) -> tuple[float, int]:
-    """Imbalance factor and seed of a search, or of a run that is its first retraining."""
-    if found := re.fullmatch(r"\w+-([\d.]+)-(\d+)(-0)?", run):
-        return float(found[1]), int(found[2])
+def parts(run: str) -> tuple[str, str, int]:
+    """Method, imbalance factor and seed of a search, or of a run that is its first retraining."""
+    if found := re.fullmatch(r"(\w+)-([\d.]+)-(\d+)(-0)?", run):
+        return found[1], found[2], int(found[3])
     raise UserError(f"--genotypes: {run!r}; allowed: <method>-<imbalance factor>-<seed>, or with -0 after it")
 
 
@@ -167,15 +170,15 @@ def fill(
         with file.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
     for run, genotype in genotypes.items():
-        factor, seed = parts(run)
-        study = params.study.model_copy(update={"imbalance_factors": [factor]})
+        method, factor, seed = parts(run)
+        study = params.study.model_copy(update={"imbalance_factors": [float(factor)]})
         of_run = Target(params.model_copy(update={"study": study}), target.device, target.data)
         for recipe in recipes:
             if any((row["run"], row["recipe"]) == (run, recipe) for row in rows):
                 continue
             data = of_run.images(of_run.split(seed).indices)
             row = trained(params.retrain, genotype, data, target.test(), target.classes, seed, recipe)
-            rows.append({"run": run, **row})
+            rows.append({"run": run, "method": method, "imbalance_factor": factor, "seed": seed, **row})
             with file.open("a", newline="", encoding="utf-8") as stream:
                 writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
                 if stream.tell() == 0:

@@ -1,5 +1,6 @@
 """What `prepare` sets for a whole process."""
 
+import platform
 import subprocess
 import sys
 
@@ -17,9 +18,8 @@ print(*(faults() for _ in range(8)))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the setting is one of glibc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is one of glibc's allocator")
 def test_memory_that_a_step_freed_serves_the_next() -> None:
     ran = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, check=True)
     first, *_, last = map(int, ran.stdout.split())
-    assert first > 16_000, "64 MiB for the first time"
-    assert last < 100
+    assert last < first / 10

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.cases import CLASSES, IN_CHANNELS, Case
+
+if TYPE_CHECKING:
+    from tailnas.batches.device_images import DeviceImages
 
 SIDES = ("plain", "tailnas")
 IMAGES = 2048
@@ -39,13 +42,28 @@ def build(side: str, case: Case, device: torch.device, threads: int, precision: 
     return makers[side, case.step == "derived"](case, device, threads, precision)
 
 
+def random_images(case: Case, device: torch.device) -> DeviceImages:
+    """Images at random with as many of each class."""
+    from tailnas.batches.device_images import DeviceImages
+
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (IMAGES, IN_CHANNELS, case.image, case.image), generator=generator, dtype=torch.uint8)
+    return DeviceImages(pixels.to(device), (torch.arange(IMAGES) % CLASSES).to(device))
+
+
+def plain_arithmetic(threads: int, precision: str) -> None:
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
 def tailnas_side(case: Case, device: torch.device, threads: int, precision: str) -> Side:
     """What an epoch of the search stage runs, `StepRunner` on `Bilevel`, with the default study's settings; batches
     are drawn and augmented on the way.
     """
     from tailnas.batches.augmentation import Augmentation
     from tailnas.batches.batches import Batches
-    from tailnas.batches.device_images import DeviceImages, Normalisation
+    from tailnas.batches.device_images import Normalisation
     from tailnas.data.split_file import HALVES, Half
     from tailnas.foundation.seeding import torch_generator
     from tailnas.imbalance.samplers import make_sampler
@@ -83,12 +101,8 @@ def tailnas_side(case: Case, device: torch.device, threads: int, precision: str)
     bilevel = Bilevel(objective, {name: values.to(device) for name, values in alphas.items()}, training, settings)
     objective.set_mixing_ratio(MIXING_RATIO)
 
-    labels = torch.arange(IMAGES) % CLASSES
-    pixels = torch.randint(
-        256, (IMAGES, IN_CHANNELS, case.image, case.image), generator=torch_generator(0, "pixels"), dtype=torch.uint8
-    )
-    data = DeviceImages(pixels.to(device), labels.to(device))
-    normalisation = Normalisation.of(pixels)
+    data = random_images(case, device)
+    labels, normalisation = data.labels.cpu(), Normalisation.of(data.images)
 
     def batches(half: Half) -> list[Batches]:
         return [
@@ -118,9 +132,7 @@ def plain_side(case: Case, device: torch.device, threads: int, precision: str) -
     from benchmarks.plain_darts import SearchNetwork, TwoBranchNetwork, initial_alphas
     from benchmarks.plain_search import PlainSearch, Recipe, mixed_loss, plain_loss
 
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    plain_arithmetic(threads, precision)
     generator = torch.Generator().manual_seed(0)
     components = ["normal", "reduce"]
     one: SearchNetwork | None = None
@@ -171,7 +183,7 @@ def tailnas_training(case: Case, device: torch.device, threads: int, precision: 
     """
     from tailnas.batches.augmentation import Augmentation
     from tailnas.batches.batches import Batches
-    from tailnas.batches.device_images import DeviceImages, Normalisation
+    from tailnas.batches.device_images import Normalisation
     from tailnas.foundation.seeding import torch_generator
     from tailnas.genotype.genotype import DARTS_V2
     from tailnas.imbalance.samplers import make_sampler
@@ -186,15 +198,12 @@ def tailnas_training(case: Case, device: torch.device, threads: int, precision: 
     training = load_params(Path(__file__).parents[1] / "params.yaml").retrain.training
     with seeded_initialisation(0):
         network = Network(DARTS_V2, case.channels, case.cells, CLASSES, in_channels=IN_CHANNELS).to(device)
-    labels = torch.arange(IMAGES) % CLASSES
-    pixels = torch.randint(
-        256, (IMAGES, IN_CHANNELS, case.image, case.image), generator=torch_generator(0, "pixels"), dtype=torch.uint8
-    )
+    data = random_images(case, device)
     batches = Batches(
-        DeviceImages(pixels.to(device), labels.to(device)),
-        make_sampler("instance", labels, CLASSES, torch_generator(0, "sampler")),
+        data,
+        make_sampler("instance", data.labels.cpu(), CLASSES, torch_generator(0, "sampler")),
         case.batch,
-        Normalisation.of(pixels),
+        Normalisation.of(data.images),
         Augmentation(training.crop_padding, True),
         torch_generator(0, "augmentation"),
     )
@@ -232,9 +241,7 @@ def plain_training(case: Case, device: torch.device, threads: int, precision: st
     from benchmarks.plain_darts import DARTS_V2, DerivedNetwork
     from benchmarks.plain_search import Recipe
 
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    plain_arithmetic(threads, precision)
     recipe = Recipe()
     network = DerivedNetwork(*DARTS_V2, case.channels, case.cells, CLASSES, IN_CHANNELS).to(device)
     optimiser = torch.optim.SGD(

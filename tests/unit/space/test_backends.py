@@ -23,6 +23,7 @@ from tailnas.space.depthwise import (
     KernelGradient,
     centring_biases,
     convolve,
+    every_second,
     input_gradient,
     sum_over_batch,
     sums_read_by_taps,
@@ -299,6 +300,19 @@ def test_factorized_reduce_of_either_layout(size: tuple[int, int]) -> None:
         for start, layer in ((0, module.even), (1, module.odd))
     ]
     assert difference([module(images)], [module.norm(torch.cat(halves, dim=1))]) < 1e-12
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_every_second_pixel_has_gradients_in_the_layout_of_the_maps(layout: torch.memory_format, start: int) -> None:
+    images = batch((2, 4, 7, 6)).contiguous(memory_format=layout).requires_grad_()
+    output = every_second(images, start)
+    torch.testing.assert_close(output, images[:, :, start::2, start::2], rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad((output * batch(output.shape, 1)).sum(), images)
+    assert gradient.is_contiguous(memory_format=layout)
+    expected = torch.zeros_like(images)
+    expected[:, :, start::2, start::2] = batch(output.shape, 1)
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=0)
 
 
 def test_gradients_behind_a_concatenation_lie_together() -> None:

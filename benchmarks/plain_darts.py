@@ -27,29 +27,6 @@ PRIMITIVES = (
     "dil_conv_5x5",
 )
 Alphas = dict[str, Tensor]
-DARTS_V2 = (
-    (
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 1),
-        ("skip_connect", 0),
-        ("skip_connect", 0),
-        ("dil_conv_3x3", 2),
-    ),
-    (
-        ("max_pool_3x3", 0),
-        ("max_pool_3x3", 1),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
-        ("max_pool_3x3", 0),
-        ("skip_connect", 2),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
-    ),
-)
-"""The published cells, normal and reduction (DARTS, second order)."""
 
 
 def relu_conv_bn(channels_in: int, channels_out: int, affine: bool = False) -> nn.Sequential:

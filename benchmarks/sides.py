@@ -238,12 +238,14 @@ def tailnas_training(case: Case, device: torch.device, threads: int, precision: 
 
 def plain_training(case: Case, device: torch.device, threads: int, precision: str) -> Side:
     """`benchmarks.plain_darts.DerivedNetwork` and SGD on a batch that lies ready on the device."""
-    from benchmarks.plain_darts import DARTS_V2, DerivedNetwork
+    from benchmarks.plain_darts import DerivedNetwork
     from benchmarks.plain_search import Recipe
+    from tailnas.genotype.genotype import DARTS_V2
 
     plain_arithmetic(threads, precision)
     recipe = Recipe()
-    network = DerivedNetwork(*DARTS_V2, case.channels, case.cells, CLASSES, IN_CHANNELS).to(device)
+    published = DARTS_V2.normal, DARTS_V2.reduce
+    network = DerivedNetwork(*published, case.channels, case.cells, CLASSES, IN_CHANNELS).to(device)
     optimiser = torch.optim.SGD(
         network.parameters(), lr=recipe.weight_lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )

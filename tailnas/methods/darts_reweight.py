@@ -3,8 +3,9 @@
 import torch
 from pydantic import Field
 
-from tailnas.foundation.settings import Fraction, Section
+from tailnas.foundation.settings import Fraction
 from tailnas.imbalance.class_weights import class_balanced_weights
+from tailnas.search.branches import Single
 from tailnas.search.method import pretrained_mixture
 from tailnas.search.objective import SingleBranch
 from tailnas.search.run import bilevel_search
@@ -13,7 +14,7 @@ from tailnas.search.task import SearchResult, SearchTask
 start = pretrained_mixture
 
 
-class Settings(Section):
+class Settings(Single):
     """Class-balanced loss in both halves."""
 
     beta: Fraction = Field(description="beta of the weights (1 - beta) / (1 - beta^n), n of the half in use.")
@@ -26,4 +27,5 @@ def search(task: SearchTask, settings: Settings) -> SearchResult:
         )
         for half, data in task.halves.items()
     }
-    return bilevel_search(task, SingleBranch(task.single_branch(), task.training.precision, weights), ("instance",))
+    network = task.single_branch(own_head=settings.head == "own")
+    return bilevel_search(task, SingleBranch(network, task.training.precision, weights), ("instance",))

@@ -15,8 +15,8 @@ from tests.unit.small_search import same, search, settings_of
 HEADS = ("backbone", "instance_head", "class_head")
 
 
-def one_branch(task, class_weights=None):
-    return SingleBranch(task.single_branch(), class_weights=class_weights)
+def one_branch(task, class_weights=None, *, own_head=False):
+    return SingleBranch(task.single_branch(own_head=own_head), class_weights=class_weights)
 
 
 def test_darts_is_the_plain_search(make_task):
@@ -44,6 +44,19 @@ def test_reweighting_goes_by_the_classes_of_each_half(make_task):
     found = search("darts_reweight", task(), beta=0.9)
     assert same(found, bilevel_search(task(), one_branch(task(), own), ["instance"]))
     assert not same(found, bilevel_search(task(), one_branch(task(), swapped), ["instance"]))
+
+
+@pytest.mark.parametrize(("method", "sampler"), [("darts", "instance"), ("darts_resample", "class_balanced")])
+def test_a_head_of_its_own(make_task, method, sampler):
+    task = make_task(epochs=1)
+    found = search(method, make_task(epochs=1), head="own")
+    assert same(found, bilevel_search(task, one_branch(task, own_head=True), [sampler]))
+    assert "instance_head" in found.alphas
+
+
+def test_a_reweighted_search_with_a_head_of_its_own(make_task):
+    own = search("darts_reweight", make_task(epochs=1), beta=0.0, head="own")
+    assert same(own, search("darts", make_task(epochs=1), head="own"))
 
 
 def test_without_beta_it_is_the_plain_search(make_task):

@@ -21,7 +21,7 @@ METHODS = "bbn, bbn_hls, beta_darts"
 NO_SECTIONS = [
     ("study", "a section with the keys methods, imbalance_factors, seeds"),
     ("search", "a section with the keys training, augment_architecture_half, bilevel, bbn"),
-    ("search.darts_resample", "an empty section"),
+    ("search.darts_v2", "an empty section"),
     ("search.bbn_hls", "a section with the keys mixing, mix, heads, backbone"),
     ("search.bbn_hls.mixing", "a section with schedule: linear, parabolic"),
     ("data.target", "a section with kind: cifar10, cifar100"),

@@ -1,5 +1,6 @@
 """What the rows of studies say of a claim: printed from files that a report wrote.
 
+    python -m benchmarks.evidence methods docs/results/successors.csv                   # accuracies and alphas' travel
     python -m benchmarks.evidence worst docs/results/successors.csv                     # runs below the worst of random
     python -m benchmarks.evidence power docs/results/successors.csv --points 2          # seeds that a difference takes
     python -m benchmarks.evidence claim docs/results/successors.csv "bbn_hls > darts"   # what is decided
@@ -32,6 +33,29 @@ from tailnas.report.statistics import (
 )
 
 NEEDED = ("method", "imbalance_factor", "seed")
+MEASURED = ("retrained_top1", "adapted_top1", "retrained_few", "adapted_few")
+SEARCHED = ("softmax_movement", "skip_share")
+
+
+def read(files: Sequence[Path], columns: Sequence[str], factor: str | None) -> pd.DataFrame:
+    """The runs at one factor. Raises UserError naming the file, the run that stands twice, or the factor."""
+    tables = []
+    for file in files:
+        try:
+            table = pd.read_csv(file, dtype={"imbalance_factor": str})
+            tables.append(table[[*NEEDED, "run", *columns]])
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{file}: {' '.join(str(error).split())}; allowed: a summary.csv") from None
+    table = pd.concat(tables)
+    factors = table["imbalance_factor"].unique().tolist()
+    if len(factors) == 1 and factor is None:
+        factor = factors[0]
+    if factor not in factors:
+        raise UserError(f"--factor: {factor}; allowed: one of {', '.join(factors)}")
+    table = table[table["imbalance_factor"] == factor]
+    if (twice := table["run"].duplicated()).any():
+        raise UserError(f"{table['run'][twice].iloc[0]}: stands twice; allowed: files that share no run")
+    return table
 
 
 @dataclass(frozen=True)
@@ -44,23 +68,7 @@ class Rows:
     @classmethod
     def read(cls, files: Sequence[Path], column: str, factor: str | None) -> Rows:
         """Raises UserError naming the file, the run that stands twice, or the factor."""
-        tables = []
-        for file in files:
-            try:
-                table = pd.read_csv(file, dtype={"imbalance_factor": str})
-                tables.append(table[[*NEEDED, "run", column]])
-            except (OSError, ValueError, KeyError) as error:
-                raise UserError(f"{file}: {' '.join(str(error).split())}; allowed: a summary.csv") from None
-        table = pd.concat(tables)
-        factors = table["imbalance_factor"].unique().tolist()
-        if len(factors) == 1 and factor is None:
-            factor = factors[0]
-        if factor not in factors:
-            raise UserError(f"--factor: {factor}; allowed: one of {', '.join(factors)}")
-        table = table[table["imbalance_factor"] == factor]
-        if (twice := table["run"].duplicated()).any():
-            raise UserError(f"{table['run'][twice].iloc[0]}: stands twice; allowed: files that share no run")
-        return cls(table, column)
+        return cls(read(files, [column], factor), column)
 
     @property
     def methods(self) -> list[str]:
@@ -72,6 +80,21 @@ class Rows:
         if runs.empty:
             raise UserError(f"method: {method}; allowed: one of {', '.join(self.methods)}")
         return 100 * runs.groupby("seed")[self.column].mean()
+
+
+def methods(table: pd.DataFrame) -> Iterator[list[str]]:
+    """For each method, means over seeds with their standard deviation, in percent, and what its searches moved."""
+    titles = [f"{model} {part}" for part in ("%", "few %") for model in ("retrained", "adapted")]
+    yield ["method", "seeds", *titles, "softmax weights moved", "skip connections"]
+    for method, runs in table.groupby("method", sort=False):
+        by_seed = runs.groupby("seed")[[*MEASURED, *SEARCHED]].mean()
+        cells = []
+        for column in (*MEASURED, *SEARCHED):
+            found = by_seed[column]
+            percent, digits = (1, 3) if column == "softmax_movement" else (100, 1)
+            deviation = "" if len(found) < 2 else f" +- {percent * float(found.std(ddof=1)):.{digits}f}"
+            cells.append("" if found.isna().all() else f"{percent * float(found.mean()):.{digits}f}{deviation}")
+        yield [str(method), str(len(by_seed)), *cells]
 
 
 def below_by_chance(below: int, runs: int, others: int) -> float:
@@ -196,20 +219,24 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands: Any = parser.add_subparsers(dest="command", required=True)
-    for name in ("worst", "power", "claim"):
+    for name in ("methods", "worst", "power", "claim"):
         command = commands.add_parser(name)
         command.add_argument("files", type=Path, nargs="+" if name != "claim" else None)
-        command.add_argument("--column", default="retrained_top1", help="a share of summary.csv (retrained_top1)")
+        if name != "methods":
+            command.add_argument("--column", default="retrained_top1", help="a share of summary.csv (retrained_top1)")
         command.add_argument("--factor", help="imbalance factor, where the files have several")
         if name == "claim":
             command.add_argument("claims", nargs="+", help="as in 'bbn_hls > darts'")
-        else:
+        elif name != "methods":
             command.add_argument("--method", default="random", help="the control (random)")
         if name == "power":
             command.add_argument("--points", type=float, default=2.0, help="difference in points (2)")
     args = parser.parse_args(arguments)
     try:
         files = [args.files] if isinstance(args.files, Path) else args.files
+        if args.command == "methods":
+            print(markdown(methods(read(files, [*MEASURED, *SEARCHED], args.factor))))
+            return
         rows = Rows.read(files, args.column, args.factor)
         if args.command == "worst":
             print(markdown(worst(rows, args.method)))

@@ -84,6 +84,21 @@ def test_tables_say_what_the_rows_say(study, capsys):
     assert int(found[3]) == 4  # 80 % power of a paired t test at 4 / sqrt(2) standard deviations
 
 
+def test_means_are_over_seeds_and_a_method_without_a_search_moved_nothing(study, tmp_path, capsys):
+    table = pd.read_csv(study)
+    for column in ("adapted_top1", "retrained_few", "adapted_few"):
+        table[column] = table["retrained_top1"] + 0.1
+    table["softmax_movement"] = 0.02 + 0.01 * table["seed"]
+    table["skip_share"] = 0.125
+    table.loc[table["method"] == "random", "softmax_movement"] = np.nan
+    table.to_csv(tmp_path / "whole.csv", index=False)
+    main(["methods", str(tmp_path / "whole.csv"), "--factor", "10"])
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    more = ["61.1 +- 1.0"] * 3
+    assert lines[2] == ["darts", "3", "51.1 +- 1.0", *more, "0.030 +- 0.010", "12.5 +- 0.0"]
+    assert lines[3] == ["random", "3", "51.6 +- 1.0", "61.6 +- 1.0", "61.6 +- 1.0", "61.6 +- 1.0", "", "12.5 +- 0.0"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

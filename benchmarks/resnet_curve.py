@@ -54,23 +54,16 @@ class Measured(Loop):
         super().__init__(f"retrain {name}", folder / f"{name}.pt", folder / "events" / name, "lines")
         self.epochs, self.images, self.labels = epochs, images, labels
 
-    def run(
-        self,
-        epochs: int,
-        steps: int,
-        run_epoch: RunEpoch,
-        parts: Mapping[str, Stateful],
-        show: Any = None,
-        stop: Callable[[Sequence[Row]], bool] | None = None,
-    ) -> list[Row]:
+    def one_epoch(
+        self, epoch: int, run_epoch: RunEpoch, step_done: Callable[[], None], parts: Mapping[str, Stateful]
+    ) -> Row:
         network = parts["network"]
         assert isinstance(network, nn.Module)
+        row = super().one_epoch(epoch, run_epoch, step_done, parts)
+        return {**row, "test_accuracy": accuracy(network, self.images, self.labels)}
 
-        def run_measured(epoch: int, step_done: Callable[[], None]) -> Row:
-            row = run_epoch(epoch, step_done)
-            return {**row, "test_accuracy": accuracy(network, self.images, self.labels)}
-
-        return super().run(epochs, steps, run_measured, parts, show, lambda rows: len(rows) >= self.epochs)
+    def run(self, *arguments: Any, **others: Any) -> list[Row]:
+        return super().run(*arguments, **{**others, "stop": lambda rows: len(rows) >= self.epochs})
 
 
 @torch.no_grad()

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from benchmarks.gpu_day.results import Day
 from tailnas.training.checkpoint import Row, Stateful
 from tailnas.training.loop import Loop, RunEpoch
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 
 class TimedLoop(Loop):
@@ -31,25 +27,16 @@ class TimedLoop(Loop):
         self.day, self.epoch_done = day, epoch_done
         self.longest = 0.0
 
-    def run(
-        self,
-        epochs: int,
-        steps: int,
-        run_epoch: RunEpoch,
-        parts: Mapping[str, Stateful],
-        show: Callable[[SummaryWriter, int], None] | None = None,
-        stop: Callable[[Sequence[Row]], bool] | None = None,
-    ) -> list[Row]:
-        def run_timed(epoch: int, step_done: Callable[[], None]) -> Row:
-            self.day.require(1.2 * self.longest)
-            begun = time.perf_counter()
-            row = run_epoch(epoch, step_done)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            row["seconds"] = time.perf_counter() - begun
-            if self.epoch_done is not None:
-                row |= self.epoch_done({"epoch": epoch + 1, **row}, parts)
-            self.longest = max(self.longest, time.perf_counter() - begun)
-            return row
-
-        return super().run(epochs, steps, run_timed, parts, show, stop)
+    def one_epoch(
+        self, epoch: int, run_epoch: RunEpoch, step_done: Callable[[], None], parts: Mapping[str, Stateful]
+    ) -> Row:
+        self.day.require(1.2 * self.longest)
+        begun = time.perf_counter()
+        row = super().one_epoch(epoch, run_epoch, step_done, parts)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        row["seconds"] = time.perf_counter() - begun
+        if self.epoch_done is not None:
+            row |= self.epoch_done({"epoch": epoch + 1, **row}, parts)
+        self.longest = max(self.longest, time.perf_counter() - begun)
+        return row

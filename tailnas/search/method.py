@@ -12,7 +12,8 @@ A method without `start` needs no pretrained super-network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from tailnas.foundation.extensions import extension
 from tailnas.foundation.settings import Section
@@ -31,21 +32,21 @@ def pretrained_mixture(bilevel: Bilevel, settings: Section) -> Paths | None:
 
 def starting_paths(method: str, bilevel: Bilevel, settings: Section) -> Paths | None:
     """The paths of the pretrained super-network that `method` starts from; None where it needs none."""
-    start = getattr(extension(PACKAGE, method, "study.methods"), "start", None)
+    start = _hook(method, "start")
     paths: Paths | None = None if start is None else start(bilevel, settings)
     return paths
 
 
 def mistakes_of(method: str, settings: Section, bilevel: Bilevel, space: Space) -> Iterator[str]:
     """One line for each setting of `method` that does not fit another: key, value and what is allowed."""
-    hook = getattr(extension(PACKAGE, method, "study.methods"), "mistakes", None)
+    hook = _hook(method, "mistakes")
     if hook is not None:
         yield from hook(settings, bilevel, space)
 
 
 def warnings_of(method: str, settings: Section, training: NetworkTraining) -> Iterator[str]:
     """One line for each setting of `method` that is hardly meant with this training of the search."""
-    hook = getattr(extension(PACKAGE, method, "study.methods"), "warnings", None)
+    hook = _hook(method, "warnings")
     if hook is not None:
         yield from hook(settings, training)
 
@@ -55,6 +56,11 @@ def require_method(method: str, settings: Section, space: Space, classes: int | 
 
     classes: of the target, None where they are not known yet; channels: of its images.
     """
-    require = getattr(extension(PACKAGE, method, "study.methods"), "require", None)
+    require = _hook(method, "require")
     if require is not None:
         require(settings, space, classes, channels)
+
+
+def _hook(method: str, name: str) -> Callable[..., Any] | None:
+    """What the file of `method` offers under `name`; None where it offers nothing."""
+    return getattr(extension(PACKAGE, method, "study.methods"), name, None)

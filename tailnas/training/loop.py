@@ -50,6 +50,12 @@ class Loop:
         part.section = section or self.section
         return part
 
+    def one_epoch(
+        self, epoch: int, run_epoch: RunEpoch, step_done: Callable[[], None], parts: Mapping[str, Stateful]
+    ) -> Row:
+        """An epoch (from 0), for loops that do more around it: measure the parts after it, or keep its time."""
+        return run_epoch(epoch, step_done)
+
     def run(
         self,
         epochs: int,
@@ -80,7 +86,7 @@ class Loop:
             for epoch in range(len(history), epochs):
                 if stop is not None and stop(history):
                     break
-                row = run_epoch(epoch, progress.step)
+                row = self.one_epoch(epoch, run_epoch, progress.step, parts)
                 history.append({"epoch": epoch + 1, **row})
                 for name, value in row.items():
                     if not isinstance(value, str):
@@ -128,7 +134,7 @@ class InnerLoop(Loop):
         for epoch in range(epochs):
             if stop is not None and stop(history):
                 break
-            history.append({"epoch": epoch + 1, **run_epoch(epoch, self.step_done)})
+            history.append({"epoch": epoch + 1, **self.one_epoch(epoch, run_epoch, self.step_done, parts)})
         return history
 
 

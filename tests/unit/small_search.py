@@ -60,18 +60,15 @@ class MortalLoop(Loop):
         vars(part).update(vars(super().part(name)))
         return part
 
-    def run(self, epochs, steps, run_epoch, parts, show=None, stop=None):
-        def mortal(epoch: int, step_done: Callable[[], None]):
-            def step() -> None:
-                if not self.left[0]:
-                    raise Killed
-                step_done()
+    def one_epoch(self, epoch, run_epoch, step_done, parts):
+        def step() -> None:
+            if not self.left[0]:
+                raise Killed
+            step_done()
 
-            row = run_epoch(epoch, step)
-            self.left[0] -= 1
-            return row
-
-        return super().run(epochs, steps, mortal, parts, show, stop)
+        row = super().one_epoch(epoch, run_epoch, step, parts)
+        self.left[0] -= 1
+        return row
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What the rows of studies say of a claim: printed from files that a report wrote.
 
     python -m benchmarks.evidence methods docs/results/successors.csv                   # accuracies and alphas' travel
+    python -m benchmarks.evidence heads docs/results/successors.csv                     # what adapting the head changes
     python -m benchmarks.evidence worst docs/results/successors.csv                     # runs below the worst of random
     python -m benchmarks.evidence power docs/results/successors.csv --points 2          # seeds that a difference takes
     python -m benchmarks.evidence claim docs/results/successors.csv "bbn_hls > darts"   # what is decided
@@ -23,7 +24,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from tailnas.evaluate.metrics import GROUPS
 from tailnas.foundation.errors import UserError
+from tailnas.report.runs import MODELS
 from tailnas.report.statistics import (
     CONFIDENCE,
     pairs_needed,
@@ -95,6 +98,23 @@ def methods(table: pd.DataFrame) -> Iterator[list[str]]:
             deviation = "" if len(found) < 2 else f" +- {percent * float(found.std(ddof=1)):.{digits}f}"
             cells.append("" if found.isna().all() else f"{percent * float(found.mean()):.{digits}f}{deviation}")
         yield [str(method), str(len(by_seed)), *cells]
+
+
+def heads(table: pd.DataFrame) -> Iterator[list[str]]:
+    """For each method, the adapted network less the retrained one, in points, paired by seed."""
+    groups = ("top1", *GROUPS)
+    yield ["method", "seeds", *groups]
+    for method, runs in table.groupby("method", sort=False):
+        by_seed = 100 * runs.groupby("seed")[[f"{model}_{group}" for model in MODELS for group in groups]].mean()
+        changes = [by_seed[f"adapted_{group}"] - by_seed[f"retrained_{group}"] for group in groups]
+        yield [str(method), str(len(by_seed)), *(_change(change.tolist()) for change in changes)]
+
+
+def _change(points: Sequence[float]) -> str:
+    if any(np.isnan(points)):
+        return ""
+    found = spread(points)
+    return f"{found.mean:+.1f}" + ("" if found.low is None else f" [{found.low:+.1f}, {found.high:+.1f}]")
 
 
 def below_by_chance(below: int, runs: int, others: int) -> float:
@@ -212,6 +232,13 @@ def markdown(rows: Iterator[list[str]]) -> str:
     return "\n".join(lines)
 
 
+TABLES = {
+    "methods": (methods, (*MEASURED, *SEARCHED)),
+    "heads": (heads, tuple(f"{model}_{group}" for model in MODELS for group in ("top1", *GROUPS))),
+}
+"""Commands that print a table of all methods, and the columns that each reads."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.evidence",
@@ -219,23 +246,24 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands: Any = parser.add_subparsers(dest="command", required=True)
-    for name in ("methods", "worst", "power", "claim"):
+    for name in (*TABLES, "worst", "power", "claim"):
         command = commands.add_parser(name)
         command.add_argument("files", type=Path, nargs="+" if name != "claim" else None)
-        if name != "methods":
+        if name not in TABLES:
             command.add_argument("--column", default="retrained_top1", help="a share of summary.csv (retrained_top1)")
         command.add_argument("--factor", help="imbalance factor, where the files have several")
         if name == "claim":
             command.add_argument("claims", nargs="+", help="as in 'bbn_hls > darts'")
-        elif name != "methods":
+        elif name not in TABLES:
             command.add_argument("--method", default="random", help="the control (random)")
         if name == "power":
             command.add_argument("--points", type=float, default=2.0, help="difference in points (2)")
     args = parser.parse_args(arguments)
     try:
         files = [args.files] if isinstance(args.files, Path) else args.files
-        if args.command == "methods":
-            print(markdown(methods(read(files, [*MEASURED, *SEARCHED], args.factor))))
+        if args.command in TABLES:
+            table, columns = TABLES[args.command]
+            print(markdown(table(read(files, columns, args.factor))))
             return
         rows = Rows.read(files, args.column, args.factor)
         if args.command == "worst":

@@ -99,6 +99,22 @@ def test_means_are_over_seeds_and_a_method_without_a_search_moved_nothing(study,
     assert lines[3] == ["random", "3", "51.6 +- 1.0", "61.6 +- 1.0", "61.6 +- 1.0", "61.6 +- 1.0", "", "12.5 +- 0.0"]
 
 
+def test_a_head_is_paired_with_the_network_that_it_was_adapted_from(study, tmp_path, capsys):
+    table = pd.read_csv(study)
+    table["adapted_top1"] = table["retrained_top1"] + 0.01 * (1 + table["seed"])
+    for group, gain in (("many", -0.02), ("medium", 0.0), ("few", 0.05)):
+        table[f"retrained_{group}"] = 0.3 + 0.1 * table["seed"]
+        table[f"adapted_{group}"] = table[f"retrained_{group}"] + gain * (1 + table["seed"])
+    table.loc[table["method"] == "random", "adapted_few"] = np.nan
+    table.to_csv(tmp_path / "whole.csv", index=False)
+    main(["heads", str(tmp_path / "whole.csv"), "--factor", "10"])
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    half = 4.302653 / 3**0.5  # of 1, 2 and 3 points
+    assert lines[2][:3] == ["darts", "3", f"+2.0 [{2 - half:+.1f}, {2 + half:+.1f}]"]
+    assert lines[2][3:] == [f"-4.0 [{-4 - 2 * half:+.1f}, {-4 + 2 * half:+.1f}]", "+0.0", "+10.0 [-2.4, +22.4]"]
+    assert lines[3][5] == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.evidence import markdown
+from benchmarks.output import claim
 from benchmarks.target import Target
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.foundation.errors import UserError
@@ -246,9 +247,9 @@ def main(arguments: list[str] | None = None) -> None:
         params = load_preset(args.preset)
         if not 1 <= args.epochs <= params.retrain.training.epochs:
             raise UserError(f"--epochs: {args.epochs}; allowed: from 1 to retrain.training.epochs")
+        claim(args.output, params)
         device = prepare(params.runtime.device, params.runtime.threads, params.retrain.training.precision)
         target = Target.load(params, device)
-        args.output.mkdir(parents=True, exist_ok=True)
         for seed in params.study.seeds:
             data, test = target.images(target.split(seed).indices), target.test()
             for name in TRAININGS if args.only is None else (args.only,):

@@ -80,6 +80,12 @@ def test_rows_go_on_where_they_were_interrupted(tmp_path, monkeypatch) -> None:
         assert [float(row["learning_rate"]) for row in rows] == pytest.approx([0.02, 0.04, 0.06])
 
 
+def test_rows_of_other_parameters_are_refused(tmp_path) -> None:
+    (tmp_path / "params.json").write_text("{}")
+    with pytest.raises(SystemExit, match="allowed: the parameters it was begun with, or another folder"):
+        main([str(PRESET), "--output", str(tmp_path)])
+
+
 def test_a_mistake_is_one_line(tmp_path) -> None:
     with pytest.raises(SystemExit, match="--epochs: 201; allowed: from 1 to"):
         main([str(PRESET), "--epochs", "201", "--output", str(tmp_path)])

@@ -16,7 +16,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -205,8 +205,8 @@ def table(rows: pd.DataFrame, every: int) -> Iterator[list[str]]:
     means = rows.groupby(["training", "epoch"])[["loss", "accuracy", "test_accuracy"]].mean()
     both = [means.loc[name] for name in TRAININGS]
     shared = sorted(set(both[0].index) & set(both[1].index))
-    for begin in range(0, len(shared), every):
-        part = shared[begin : begin + every]
+    for _, epochs in groupby(shared, lambda epoch: (epoch - 1) // every):
+        part = [*epochs]
         cells = [f"{part[0]} to {part[-1]}"]
         for column, scale, digits in columns:
             cells += [f"{scale * float(mean.loc[part, column].mean()):.{digits}f}" for mean in both]

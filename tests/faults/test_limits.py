@@ -21,7 +21,9 @@ from .test_kills import own_tracebacks
 
 pytestmark = pytest.mark.faults
 
-needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+needs_mounts = pytest.mark.skipif(
+    os.geteuid() != 0, reason="a full or read-only disk is tried on a mounted one, and only root may mount"
+)
 FULL = "No space left|this disk's free space|disk I/O error|disk is full"
 """What a full disk is called, the last two by DVC's data base. Snakemake may have a traceback of its own."""
 FORGOTTEN = ("fetch", "pretrain", "retrain", "report")

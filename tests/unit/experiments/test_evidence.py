@@ -86,17 +86,19 @@ def test_tables_say_what_the_rows_say(study, capsys):
 
 def test_means_are_over_seeds_and_a_method_without_a_search_moved_nothing(study, tmp_path, capsys):
     table = pd.read_csv(study)
-    for column in ("adapted_top1", "retrained_few", "adapted_few"):
-        table[column] = table["retrained_top1"] + 0.1
+    for column, more in (("adapted_top1", 0.1), ("retrained_few", -0.3), ("adapted_few", 0.2)):
+        table[column] = table["retrained_top1"] + more
     table["softmax_movement"] = 0.02 + 0.01 * table["seed"]
     table["skip_share"] = 0.125
     table.loc[table["method"] == "random", "softmax_movement"] = np.nan
     table.to_csv(tmp_path / "whole.csv", index=False)
     main(["methods", str(tmp_path / "whole.csv"), "--factor", "10"])
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
-    more = ["61.1 +- 1.0"] * 3
-    assert lines[2] == ["darts", "3", "51.1 +- 1.0", *more, "0.030 +- 0.010", "12.5 +- 0.0"]
-    assert lines[3] == ["random", "3", "51.6 +- 1.0", "61.6 +- 1.0", "61.6 +- 1.0", "61.6 +- 1.0", "", "12.5 +- 0.0"]
+    assert lines[0][2:6] == ["retrained %", "adapted %", "retrained few %", "adapted few %"]
+    assert lines[2][:2] == ["darts", "3"] and lines[3][:2] == ["random", "3"]
+    assert lines[2][2:6] == [f"{value} +- 1.0" for value in (51.1, 61.1, 21.1, 71.1)]
+    assert lines[3][2:6] == [f"{value} +- 1.0" for value in (51.6, 61.6, 21.6, 71.6)]
+    assert lines[2][6:] == ["0.030 +- 0.010", "12.5 +- 0.0"] and lines[3][6:] == ["", "12.5 +- 0.0"]
 
 
 def test_a_head_is_paired_with_the_network_that_it_was_adapted_from(study, tmp_path, capsys):

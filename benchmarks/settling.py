@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from scipy.special import entr, softmax
 
 from benchmarks.evidence import markdown
+from tailnas.derive.palette import COMPONENT_TITLES
 from tailnas.foundation.errors import UserError
 from tailnas.genotype.found import ALPHAS_FILE, FOUND, read_alphas
 from tailnas.report.runs import read_table
@@ -132,7 +133,7 @@ def figure(alphas: pd.DataFrame, mixing: pd.DataFrame) -> Figure:
             if not part.empty:
                 mean = part.groupby("epoch")["step"].mean()
                 panel.plot(mean.index, mean, marker=".", color=colours[method], label=method)
-        panel.set_title(component.replace("_", " "))
+        panel.set_title(COMPONENT_TITLES[component])
         panel.set_xlabel("epoch")
         panel.set_ylabel("mean change of a softmax weight")
         panel.set_ylim(bottom=0)
@@ -145,7 +146,7 @@ def figure(alphas: pd.DataFrame, mixing: pd.DataFrame) -> Figure:
         for method, part in mixing.groupby("method", sort=False):
             mean = 100 * part.groupby("mixing_ratio")["balanced_accuracy"].mean()
             panel.plot(mean.index, mean, color=colours[str(method)], label=method)
-        panel.set_title("super-network, mixed at inference")
+        panel.set_title("Super-network, mixed at inference")
         panel.set_xlabel("mixing ratio: 0 class branch, 1 instance branch")
         panel.set_ylabel("balanced accuracy on\nthe architecture half, %")
         panel.legend(fontsize="small")

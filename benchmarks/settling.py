@@ -3,6 +3,7 @@
     python -m benchmarks.settling results/runs --output settling               # rows of every search by gradient
     python -m benchmarks.settling --table docs/results/cifar10-lt-alphas.csv   # what they say
     python -m benchmarks.settling --table docs/results/cifar10-lt-alphas.csv --less bbn_hls bbn
+    python -m benchmarks.settling --mixing docs/results/cifar10-lt-mixing.csv      # accuracy against the mixing ratio
 
 `alphas.csv` has a row for each search, component and epoch: `step`, how far the softmax weights moved in it (mean of
 absolute changes), `travel`, how far they are from where they began, and `entropy` in nats, mean over edges.
@@ -34,6 +35,8 @@ from tailnas.report.svg import report_style
 SEARCH = ("method", "imbalance_factor", "seed")
 PARTS = 4
 """Quarters of a search."""
+SHOWN = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Mixing ratios of a printed table."""
 
 
 def searches(runs: Path) -> Iterator[tuple[list[str], Path]]:
@@ -118,6 +121,24 @@ def less(table: pd.DataFrame, method: str, baseline: str) -> Iterator[list[str]]
         yield [component.replace("_", " "), str(len(both)), *cells, "" if chance is None else f"{chance:.3f}"]
 
 
+def mixed(table: pd.DataFrame) -> Iterator[list[str]]:
+    """Balanced accuracy per method and mixing ratio, and less that of the same searches mixed evenly, by seed."""
+    yield ["method", "mixing ratio", "seeds", "balanced accuracy %", "less at 1/2, points"]
+    for method, part in table.groupby("method", sort=False):
+        accuracy = 100 * part.pivot(index=[*SEARCH[1:]], columns="mixing_ratio", values="balanced_accuracy")
+        if missing := [ratio for ratio in SHOWN if ratio not in accuracy]:
+            raise UserError(
+                f"mixing ratio: {missing[0]:g} of {method} is missing; allowed: {', '.join(map(str, SHOWN))}"
+            )
+        for ratio in SHOWN:
+            found = spread(accuracy[ratio].tolist())
+            change = spread((accuracy[ratio] - accuracy[0.5]).tolist())
+            interval = "" if change.low is None else f" [{change.low:+.1f}, {change.high:+.1f}]"
+            shown = f"{found.mean:.1f}" + ("" if found.sd is None else f" +- {found.sd:.1f}")
+            less_even = "" if ratio == 0.5 else f"{change.mean:+.1f}{interval}"
+            yield [str(method), f"{ratio:g}", str(len(accuracy)), shown, less_even]
+
+
 def figure(alphas: pd.DataFrame, mixing: pd.DataFrame) -> Figure:
     """Steps of each component's softmax weights over the epochs, and accuracy against the mixing ratio: a line for each
     method, the mean over its searches.
@@ -163,15 +184,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="folder of the rows and the figure")
     parser.add_argument("--table", type=Path, help="print what these rows say")
     parser.add_argument("--less", nargs=2, metavar="METHOD", help="with --table: the first less the second, by seed")
+    parser.add_argument("--mixing", type=Path, help="print what these rows say")
     args = parser.parse_args(arguments)
     try:
+        if args.mixing:
+            columns = {**dict.fromkeys(SEARCH, str), "mixing_ratio": float, "balanced_accuracy": float}
+            print(markdown(mixed(read_table(args.mixing, columns))))
+            return
         if args.table:
             columns = {**dict.fromkeys(SEARCH, str), "component": str, "epoch": int, "step": float, "travel": float}
             rows = read_table(args.table, columns)
             print(markdown(less(rows, *args.less) if args.less else settling(rows)))
             return
         if args.runs is None or args.output is None:
-            parser.error("allowed: a folder of runs and --output, or --table")
+            parser.error("allowed: a folder of runs and --output, or --table, or --mixing")
         alphas, mixing = alphas_table(args.runs), mixing_table(args.runs)
         args.output.mkdir(parents=True, exist_ok=True)
         alphas.to_csv(args.output / "alphas.csv", index=False)

@@ -81,6 +81,14 @@ def test_the_command_writes_rows_and_a_figure_and_prints_them_again(runs, tmp_pa
     assert capsys.readouterr().out == said
     settling.main(["--table", str(output / "alphas.csv"), "--less", "darts", "bbn_hls"])
     assert "| normal        | 2     | -8 " in capsys.readouterr().out
+    settling.main(["--mixing", str(output / "mixing.csv")])
+    said = capsys.readouterr().out
+    assert "| bbn_hls | 0.75         | 2     | 37.5 +- 0.0         | +12.5 " in said
+    assert "| bbn_hls | 0.5          | 2     | 25.0 +- 0.0         |  " in said
+    file = tmp_path / "few.csv"
+    pd.read_csv(output / "mixing.csv").query("mixing_ratio < 1").to_csv(file, index=False)
+    with pytest.raises(SystemExit, match="mixing ratio: 1 of bbn_hls is missing"):
+        settling.main(["--mixing", str(file)])
 
 
 def test_what_a_user_gets_wrong_is_one_line(runs, tmp_path, capsys):
@@ -96,4 +104,4 @@ def test_what_a_user_gets_wrong_is_one_line(runs, tmp_path, capsys):
         settling.main(["--table", str(tmp_path / "none.csv")])
     with pytest.raises(SystemExit):
         settling.main([])
-    assert "allowed: a folder of runs and --output, or --table" in capsys.readouterr().err
+    assert "allowed: a folder of runs and --output, or --table, or --mixing" in capsys.readouterr().err

@@ -5,9 +5,12 @@
     python -m benchmarks.evidence worst docs/results/successors.csv                     # runs below the worst of random
     python -m benchmarks.evidence power docs/results/successors.csv --points 2          # seeds that a difference takes
     python -m benchmarks.evidence claim docs/results/successors.csv "bbn_hls > darts"   # what is decided
+    python -m benchmarks.evidence claim --paired docs/results/cifar10-lt-small.csv "darts > random"
 
 The files are a report's summary.csv; several are one study, such as seeds computed later. A seed's value is the mean
-over its retrainings. Intervals and p are those of one comparison; a report's comparisons.csv corrects for several.
+over its retrainings. A seed is a long-tailed draw of the images, too, so that runs of one seed have more in common than
+those of two: `--paired` takes the seeds that both methods have. Intervals and p are those of one comparison; a report's
+comparisons.csv corrects for several.
 """
 
 from __future__ import annotations
@@ -191,13 +194,20 @@ def verdict(found: Difference) -> str:
     return f"not decidable: {found.low:+.1f} to {found.high:+.1f} are left open"
 
 
-def claims(rows: Rows, texts: Sequence[str]) -> Iterator[list[str]]:
-    """A row for each claim, as `bbn_hls > darts`. Raises UserError for a text of another form."""
+def claims(rows: Rows, texts: Sequence[str], *, paired: bool = False) -> Iterator[list[str]]:
+    """A row for each claim, as `bbn_hls > darts`; paired: by the seeds that both have, no others.
+
+    Raises UserError for a text of another form.
+    """
     yield ["claim", "seeds", "difference", "95 %", "p", "detectable", "verdict"]
     for text in texts:
         if not (parts := re.fullmatch(r"\s*(\w+)\s*>\s*(\w+)\s*", text)):
             raise UserError(f"claim: {text!r}; allowed: two methods with > between them")
-        found = difference(rows.of(parts[1]), rows.of(parts[2]))
+        one, other = rows.of(parts[1]), rows.of(parts[2])
+        if paired:
+            both = one.index.intersection(other.index)
+            one, other = one[both], other[both]
+        found = difference(one, other)
         seeds = str(found.seeds) if found.paired else f"{found.seeds} and {found.others}"
         chance = "" if found.p is None else f"{found.p:.3f}"
         least = f"{smallest_detectable_difference(found.sd, found.seeds):.1f}" if found.paired else ""
@@ -254,6 +264,7 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_argument("--factor", help="imbalance factor, where the files have several")
         if name == "claim":
             command.add_argument("claims", nargs="+", help="as in 'bbn_hls > darts'")
+            command.add_argument("--paired", action="store_true", help="by the seeds that both have, no others")
         elif name not in TABLES:
             command.add_argument("--method", default="random", help="the control (random)")
         if name == "power":
@@ -271,7 +282,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif args.command == "power":
             print(markdown(power(rows, args.method, args.points)))
         else:
-            print(markdown(claims(rows, args.claims)))
+            print(markdown(claims(rows, args.claims, paired=args.paired)))
     except UserError as error:
         sys.exit(str(error))
 

@@ -84,6 +84,20 @@ def test_tables_say_what_the_rows_say(study, capsys):
     assert int(found[3]) == 4  # 80 % power of a paired t test at 4 / sqrt(2) standard deviations
 
 
+def test_paired_takes_the_seeds_that_both_have(study, tmp_path, capsys):
+    """Seeds differ by 1 point, methods by 0.5: pairs tell them apart, two groups of other sizes do not."""
+    table = pd.read_csv(study)
+    table[~((table["method"] == "darts") & (table["seed"] == 0))].to_csv(tmp_path / "fewer.csv", index=False)
+    command = ["claim", str(tmp_path / "fewer.csv"), "random > darts", "--factor", "10"]
+    main(command)
+    assert "| 3 and 2 | +0.0       |" in capsys.readouterr().out
+    main([*command, "--paired"])
+    assert "| random > darts | 2     | +0.5       | [+0.5, +0.5] |" in capsys.readouterr().out
+    table[table["method"].eq("darts") == table["seed"].eq(0)].to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(SystemExit, match="seeds: 0 and 0; allowed: two or more of each method"):
+        main(["claim", str(tmp_path / "none.csv"), "random > darts", "--factor", "10", "--paired"])
+
+
 def test_means_are_over_seeds_and_a_method_without_a_search_moved_nothing(study, tmp_path, capsys):
     table = pd.read_csv(study)
     for column, more in (("adapted_top1", 0.1), ("retrained_few", -0.3), ("adapted_few", 0.2)):

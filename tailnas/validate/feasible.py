@@ -1,4 +1,4 @@
-"""What the types of the parameters cannot see: whether the data can be split as asked."""
+"""What the types of the parameters cannot see: whether the data can be split, and networks sized, as asked."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from tailnas.export.settings import missing_packages
 from tailnas.foundation.errors import UserError, spoken_size
 from tailnas.foundation.extensions import Chosen
 from tailnas.foundation.machine import memory
+from tailnas.genotype.genotype import DARTS_V2, Genotype
+from tailnas.retrain.retraining import network_builder
+from tailnas.retrain.width import fitted_channels
 from tailnas.search.method import require_method
 from tailnas.split.long_tail import planned_counts
 from tailnas.validate.combinations import too_few_parameters
 from tailnas.validate.memory import Images, require_memory
 from tailnas.validate.parameters import Params
+
+PUBLISHED = {"darts_v2": DARTS_V2, "resnet32": Genotype(network="resnet32")}
+"""Methods without a search, and their genotypes."""
 
 
 def require_feasible(params: Params) -> None:
@@ -40,6 +46,7 @@ def require_feasible(params: Params) -> None:
         too_small = too_few_parameters(params, len(available))
         if too_small is not None:
             raise UserError(f"params.yaml: {too_small}")
+        _require_budget(params, len(available))
         split = params.split
         if split.folds is not None:
             available = [count - -(-count // split.folds) for count in available]
@@ -60,6 +67,26 @@ def _require_methods(params: Params, classes: int | None) -> None:
             require_method(method, params.search.method(method), params.space, classes, params.data.channels)
         except UserError as error:
             raise UserError(f"params.yaml: {error}") from None
+
+
+def _require_budget(params: Params, classes: int) -> None:
+    """Every genotype that is known before the searches meets `retrain.network.parameters`."""
+    parameters = params.retrain.network.parameters
+    if parameters is None:
+        return
+    for method in params.study.methods:
+        lines = getattr(params.search.method(method), "genotypes", [])
+        known = [PUBLISHED[method]] if method in PUBLISHED else [Genotype.from_json(line) for line in lines]
+        try:
+            for genotype in (genotype for genotype in known if genotype.pretrained is None):
+                _fit(params, genotype, classes, parameters, f"study.methods entry {method!r}")
+        except UserError as error:
+            raise UserError(f"params.yaml: {error}") from None
+
+
+def _fit(params: Params, genotype: Genotype, classes: int, parameters: int, whose: str) -> None:
+    build = network_builder(params.retrain, genotype, classes, params.data.channels)
+    fitted_channels(lambda width: build(width, False), parameters, whose)
 
 
 def _require_tested(role: str, data: Chosen, params: Params, tested: int) -> None:

@@ -74,6 +74,21 @@ def test_no_other_width_is_closer(genotype, parameters):
     assert distance[last] <= 0.05 * parameters
 
 
+@pytest.mark.parametrize("parameters", [*range(9_000, 60_000, 6_000), 25_000])
+def test_a_narrow_resnet_meets_budgets_between_its_halved_widths(parameters):
+    """ResNet-32 with (4, 7, 14) and (4, 8, 15) channels has 23,185 and 27,033 parameters."""
+    build = builder(Genotype(network="resnet32"))
+    widths = fitted_channels(build, parameters)
+    assert abs(parameter_count(build(widths)) - parameters) <= 0.05 * parameters
+    last = widths[-1]
+    around = [halved(channels, 3) for channels in (last - 1, last, last + 1)]
+    assert all(
+        min(stage) <= width <= max(stage) for width, stage in zip(widths, zip(*around, strict=True), strict=True)
+    )
+    if widths not in around:
+        assert all(abs(parameter_count(build(one)) - parameters) > 0.05 * parameters for one in around)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_two_genotypes_lie_within_a_tenth_of_each_other(seed):
     generator = torch.Generator().manual_seed(seed)

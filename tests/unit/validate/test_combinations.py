@@ -420,6 +420,28 @@ def test_what_memory_cannot_hold_is_refused_before_anything_is_computed(load, ch
     assert line.startswith(f"params.yaml: {said} takes ") and " GiB at least; allowed: at most this machine's" in line
 
 
+@pytest.mark.parametrize(
+    ("method", "parameters", "said"),
+    [
+        ("resnet32", 8_000, r"such as [0-9]+ \(2, 4, 8 channels\) or [0-9]+ \(2, 5, 8 channels\)"),
+        ("given", 8_000, "such as [0-9]+ "),
+        ("resnet32", 25_000, None),
+        ("darts_v2", 25_000, None),
+    ],
+)
+def test_a_budget_that_a_published_genotype_cannot_meet_is_refused_before_any_search(load, method, parameters, said):
+    budget = {"retrain.network.channels": None, "retrain.network.parameters": parameters}
+    params = load({"study.methods": ["darts", method], **budget})
+    if said is None:
+        require_feasible(params)
+    else:
+        line = (
+            rf"^params\.yaml: retrain\.network\.parameters: {parameters} .* study\.methods entry '{method}'; .*{said}"
+        )
+        with pytest.raises(UserError, match=line):
+            require_feasible(params)
+
+
 def test_a_budget_that_is_too_small_for_the_classes_that_there_are(load):
     """Of 30 cells with pooling alone: two classes would fit within 5 %; the target has ten."""
     budget = {"retrain.network.channels": None, "retrain.network.parameters": 1000, "retrain.network.cells": 30}

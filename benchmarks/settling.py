@@ -100,25 +100,21 @@ def settling(table: pd.DataFrame) -> Iterator[list[str]]:
 def less(table: pd.DataFrame, method: str, baseline: str) -> Iterator[list[str]]:
     """`method` less `baseline` in shares of the path, paired by factor and seed. Raises UserError where none is."""
     found = shares(table)
+    both = [found[found["method"] == name].set_index(["component", *SEARCH[1:]]) for name in (method, baseline)]
+    shared = both[0].index.intersection(both[1].index)
+    if shared.empty:
+        raise UserError(f"--less: {method} {baseline}; allowed: two methods with a seed in common")
     yield ["component", "seeds", "path in the first quarter, points", "path in the last quarter, points", "p, last"]
-    for component in dict.fromkeys(found["component"]):
-        one, other = (
-            found[(found["method"] == name) & (found["component"] == component)].set_index([*SEARCH[1:]])
-            for name in (method, baseline)
-        )
-        both = one.index.intersection(other.index)
-        if both.empty:
-            raise UserError(f"--less: {method} {baseline}; allowed: two methods with a seed in common")
-        pairs = {
-            column: (100 * (one.loc[both, column] - other.loc[both, column])).tolist() for column in ("first", "last")
-        }
+    for component in dict.fromkeys(shared.get_level_values("component")):
+        one, other = (part.loc[shared].loc[component] for part in both)
+        pairs = {column: (100 * (one[column] - other[column])).tolist() for column in ("first", "last")}
         cells = []
         for points in pairs.values():
             change = spread(points)
             interval = "" if change.low is None else f" [{change.low:+.0f}, {change.high:+.0f}]"
             cells.append(f"{change.mean:+.0f}{interval}")
-        chance = sign_flip_test(tuple(pairs["last"])) if len(both) > 1 else None
-        yield [component.replace("_", " "), str(len(both)), *cells, "" if chance is None else f"{chance:.3f}"]
+        chance = sign_flip_test(tuple(pairs["last"])) if len(one) > 1 else None
+        yield [component.replace("_", " "), str(len(one)), *cells, "" if chance is None else f"{chance:.3f}"]
 
 
 def mixed(table: pd.DataFrame) -> Iterator[list[str]]:

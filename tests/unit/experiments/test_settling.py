@@ -24,6 +24,8 @@ def write(runs, name, steps, *, two_branches=False):
     folder = runs / name / "search"
     (folder / FOUND).mkdir(parents=True)
     components = {"normal": walk(steps), "reduce": walk(steps[::-1]), "instance_head": walk(steps)}
+    if two_branches:
+        components["class_head"] = walk(steps)
     write_alphas(folder / FOUND, components)
     if two_branches:
         ratios = np.linspace(0, 1, RATIOS)
@@ -75,12 +77,13 @@ def test_the_command_writes_rows_and_a_figure_and_prints_them_again(runs, tmp_pa
     said = capsys.readouterr().out
     assert "| bbn_hls | normal        | 2     | 0.100 +- 0.000 | 25 +- 0" in said
     assert (output / "settling.png").stat().st_size > 10_000
-    assert len(pd.read_csv(output / "alphas.csv")) == 4 * 3 * EPOCHS
+    assert len(pd.read_csv(output / "alphas.csv")) == (2 * 3 + 2 * 4) * EPOCHS
     assert len(pd.read_csv(output / "mixing.csv")) == 2 * RATIOS
     settling.main(["--table", str(output / "alphas.csv")])
     assert capsys.readouterr().out == said
     settling.main(["--table", str(output / "alphas.csv"), "--less", "darts", "bbn_hls"])
-    assert "| normal        | 2     | -8 " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "| normal        | 2     | -8 " in said and "class head" not in said
     settling.main(["--mixing", str(output / "mixing.csv")])
     said = capsys.readouterr().out
     assert "| bbn_hls | 0.75         | 2     | 37.5 +- 0.0         | +12.5 " in said

@@ -52,16 +52,20 @@ def read(files: Sequence[Path], columns: Sequence[str], factor: str | None) -> p
             tables.append(table[[*NEEDED, "run", *columns]])
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{file}: {' '.join(str(error).split())}; allowed: a summary.csv") from None
-    table = pd.concat(tables)
+    table = at_factor(pd.concat(tables), factor)
+    if (twice := table["run"].duplicated()).any():
+        raise UserError(f"{table['run'][twice].iloc[0]}: stands twice; allowed: files that share no run")
+    return table
+
+
+def at_factor(table: pd.DataFrame, factor: str | None) -> pd.DataFrame:
+    """The rows at one imbalance factor, None being the only one. Raises UserError where there is no such factor."""
     factors = table["imbalance_factor"].unique().tolist()
     if len(factors) == 1 and factor is None:
         factor = factors[0]
     if factor not in factors:
         raise UserError(f"--factor: {factor}; allowed: one of {', '.join(factors)}")
-    table = table[table["imbalance_factor"] == factor]
-    if (twice := table["run"].duplicated()).any():
-        raise UserError(f"{table['run'][twice].iloc[0]}: stands twice; allowed: files that share no run")
-    return table
+    return table[table["imbalance_factor"] == factor]
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,8 @@ def methods(table: pd.DataFrame) -> Iterator[list[str]]:
         by_seed = runs.groupby("seed")[[*MEASURED, *SEARCHED]].mean()
         cells = []
         for column in (*MEASURED, *SEARCHED):
-            found = by_seed[column]
             percent, digits = (1, 3) if column == "softmax_movement" else (100, 1)
-            deviation = "" if len(found) < 2 else f" +- {percent * float(found.std(ddof=1)):.{digits}f}"
-            cells.append("" if found.isna().all() else f"{percent * float(found.mean()):.{digits}f}{deviation}")
+            cells.append(level(percent * by_seed[column], digits))
         yield [str(method), str(len(by_seed)), *cells]
 
 
@@ -110,14 +112,22 @@ def heads(table: pd.DataFrame) -> Iterator[list[str]]:
     for method, runs in table.groupby("method", sort=False):
         by_seed = 100 * runs.groupby("seed")[[f"{model}_{group}" for model in MODELS for group in groups]].mean()
         changes = [by_seed[f"adapted_{group}"] - by_seed[f"retrained_{group}"] for group in groups]
-        yield [str(method), str(len(by_seed)), *(_change(change.tolist()) for change in changes)]
+        yield [str(method), str(len(by_seed)), *(change(points) for points in changes)]
 
 
-def _change(points: Sequence[float]) -> str:
-    if any(np.isnan(points)):
+def level(values: pd.Series[float], digits: int = 1) -> str:
+    """The mean with its standard deviation; nothing where no value is known."""
+    deviation = "" if len(values) < 2 else f" +- {float(values.std(ddof=1)):.{digits}f}"
+    return "" if values.isna().all() else f"{float(values.mean()):.{digits}f}{deviation}"
+
+
+def change(points: pd.Series[float], digits: int = 1) -> str:
+    """The mean with its interval; nothing where a value is not known."""
+    if points.isna().any():
         return ""
-    found = spread(points)
-    return f"{found.mean:+.1f}" + ("" if found.low is None else f" [{found.low:+.1f}, {found.high:+.1f}]")
+    found = spread(points.tolist())
+    interval = "" if found.low is None else f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+    return f"{found.mean:+.{digits}f}{interval}"
 
 
 def below_by_chance(below: int, runs: int, others: int) -> float:

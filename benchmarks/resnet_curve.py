@@ -26,14 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.evidence import markdown
+from benchmarks.evidence import change, markdown
 from benchmarks.output import claim
 from benchmarks.target import Target
 from tailnas.batches.device_images import DeviceImages, Normalisation
 from tailnas.foundation.errors import UserError
 from tailnas.foundation.seeding import retraining_seed, torch_generator
 from tailnas.genotype.genotype import Genotype
-from tailnas.report.statistics import spread
 from tailnas.retrain.retraining import retrain
 from tailnas.space.device import prepare
 from tailnas.training.checkpoint import Row, Stateful
@@ -211,9 +210,7 @@ def table(rows: pd.DataFrame, every: int) -> Iterator[list[str]]:
         for column, scale, digits in columns:
             cells += [f"{scale * float(mean.loc[part, column].mean()):.{digits}f}" for mean in both]
         one, other = (100 * mean.loc[part, "test_accuracy"] for mean in both)
-        found = spread((one - other).tolist())
-        interval = "" if found.low is None else f" [{found.low:+.1f}, {found.high:+.1f}]"
-        yield [*cells, f"{found.mean:+.1f}{interval}"]
+        yield [*cells, change(one - other)]
 
 
 def write(file: Path, rows: Sequence[Row]) -> None:

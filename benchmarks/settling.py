@@ -24,12 +24,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import entr, softmax
 
-from benchmarks.evidence import markdown
+from benchmarks.evidence import at_factor, change, level, markdown
 from tailnas.derive.palette import COMPONENT_TITLES
 from tailnas.foundation.errors import UserError
 from tailnas.genotype.found import ALPHAS_FILE, FOUND, read_alphas
 from tailnas.report.runs import read_table
-from tailnas.report.statistics import sign_flip_test, spread
+from tailnas.report.statistics import sign_flip_test
 from tailnas.report.svg import report_style
 
 SEARCH = ("method", "imbalance_factor", "seed")
@@ -75,13 +75,14 @@ def mixing_table(runs: Path) -> pd.DataFrame:
 def shares(table: pd.DataFrame) -> pd.DataFrame:
     """For each search and component: travel, and the shares of its path in the first and last quarter of the epochs.
 
-    Epochs that straddle two quarters count in both by their parts.
+    Epochs that straddle two quarters count in both by their parts. What never moved has no shares.
     """
     rows = []
     for key, part in table.groupby([*SEARCH, "component"], sort=False):
         ordered = part.sort_values("epoch")
         path = np.concatenate([[0.0], ordered["step"].to_numpy(np.float64).cumsum()])
-        ends = np.interp([1 / PARTS, 1 - 1 / PARTS], np.linspace(0, 1, len(path)), path / path[-1])
+        path /= path[-1] or np.nan
+        ends = np.interp([1 / PARTS, 1 - 1 / PARTS], np.linspace(0, 1, len(path)), path)
         rows.append([*key, float(ordered["travel"].iloc[-1]), float(ends[0]), float(1 - ends[1])])
     return pd.DataFrame(rows, columns=[*SEARCH, "component", "travel", "first", "last"])
 
@@ -90,15 +91,12 @@ def settling(table: pd.DataFrame) -> Iterator[list[str]]:
     """Per method and component: means over seeds with their standard deviation."""
     yield ["method", "component", "seeds", "travel", "path in the first quarter %", "path in the last quarter %"]
     for (method, component), part in shares(table).groupby(["method", "component"], sort=False):
-        cells = []
-        for column, scale, digits in (("travel", 1, 3), ("first", 100, 0), ("last", 100, 0)):
-            deviation = "" if len(part) < 2 else f" +- {scale * float(part[column].std(ddof=1)):.{digits}f}"
-            cells.append(f"{scale * float(part[column].mean()):.{digits}f}{deviation}")
+        cells = [level(part["travel"], 3), *(level(100 * part[column], 0) for column in ("first", "last"))]
         yield [str(method), str(component).replace("_", " "), str(len(part)), *cells]
 
 
 def less(table: pd.DataFrame, method: str, baseline: str) -> Iterator[list[str]]:
-    """`method` less `baseline` in shares of the path, paired by factor and seed. Raises UserError where none is."""
+    """`method` less `baseline` in shares of the path, paired by seed. Raises UserError where none is."""
     found = shares(table)
     both = [found[found["method"] == name].set_index(["component", *SEARCH[1:]]) for name in (method, baseline)]
     shared = both[0].index.intersection(both[1].index)
@@ -107,14 +105,9 @@ def less(table: pd.DataFrame, method: str, baseline: str) -> Iterator[list[str]]
     yield ["component", "seeds", "path in the first quarter, points", "path in the last quarter, points", "p, last"]
     for component in dict.fromkeys(shared.get_level_values("component")):
         one, other = (part.loc[shared].loc[component] for part in both)
-        pairs = {column: (100 * (one[column] - other[column])).tolist() for column in ("first", "last")}
-        cells = []
-        for points in pairs.values():
-            change = spread(points)
-            interval = "" if change.low is None else f" [{change.low:+.0f}, {change.high:+.0f}]"
-            cells.append(f"{change.mean:+.0f}{interval}")
-        chance = sign_flip_test(tuple(pairs["last"])) if len(one) > 1 else None
-        yield [component.replace("_", " "), str(len(one)), *cells, "" if chance is None else f"{chance:.3f}"]
+        first, last = (100 * (one[column] - other[column]) for column in ("first", "last"))
+        chance = f"{sign_flip_test(tuple(last)):.3f}" if len(last) > 1 else ""
+        yield [component.replace("_", " "), str(len(last)), change(first, 0), change(last, 0), chance]
 
 
 def mixed(table: pd.DataFrame) -> Iterator[list[str]]:
@@ -127,12 +120,8 @@ def mixed(table: pd.DataFrame) -> Iterator[list[str]]:
                 f"mixing ratio: {missing[0]:g} of {method} is missing; allowed: {', '.join(map(str, SHOWN))}"
             )
         for ratio in SHOWN:
-            found = spread(accuracy[ratio].tolist())
-            change = spread((accuracy[ratio] - accuracy[0.5]).tolist())
-            interval = "" if change.low is None else f" [{change.low:+.1f}, {change.high:+.1f}]"
-            shown = f"{found.mean:.1f}" + ("" if found.sd is None else f" +- {found.sd:.1f}")
-            less_even = "" if ratio == 0.5 else f"{change.mean:+.1f}{interval}"
-            yield [str(method), f"{ratio:g}", str(len(accuracy)), shown, less_even]
+            less_even = "" if ratio == 0.5 else change(accuracy[ratio] - accuracy[0.5])
+            yield [str(method), f"{ratio:g}", str(len(accuracy)), level(accuracy[ratio]), less_even]
 
 
 def figure(alphas: pd.DataFrame, mixing: pd.DataFrame) -> Figure:
@@ -180,27 +169,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="folder of the rows and the figure")
     parser.add_argument("--table", type=Path, help="print what these rows say")
     parser.add_argument("--less", nargs=2, metavar="METHOD", help="with --table: the first less the second, by seed")
+    parser.add_argument("--factor", help="imbalance factor of table and figure, where there are several")
     parser.add_argument("--mixing", type=Path, help="print what these rows say")
     args = parser.parse_args(arguments)
     try:
         if args.mixing:
             columns = {**dict.fromkeys(SEARCH, str), "mixing_ratio": float, "balanced_accuracy": float}
-            print(markdown(mixed(read_table(args.mixing, columns))))
+            print(markdown(mixed(at_factor(read_table(args.mixing, columns), args.factor))))
             return
         if args.table:
             columns = {**dict.fromkeys(SEARCH, str), "component": str, "epoch": int, "step": float, "travel": float}
-            rows = read_table(args.table, columns)
+            rows = at_factor(read_table(args.table, columns), args.factor)
             print(markdown(less(rows, *args.less) if args.less else settling(rows)))
             return
         if args.runs is None or args.output is None:
             parser.error("allowed: a folder of runs and --output, or --table, or --mixing")
         alphas, mixing = alphas_table(args.runs), mixing_table(args.runs)
+        shown = at_factor(alphas, args.factor)
         args.output.mkdir(parents=True, exist_ok=True)
         alphas.to_csv(args.output / "alphas.csv", index=False)
         mixing.to_csv(args.output / "mixing.csv", index=False)
         with report_style():
-            figure(alphas, mixing).savefig(args.output / "settling.png", dpi=130)
-        print(markdown(settling(alphas)))
+            at_it = mixing["imbalance_factor"].isin(shown["imbalance_factor"])
+            figure(shown, mixing[at_it]).savefig(args.output / "settling.png", dpi=130)
+        print(markdown(settling(shown)))
     except UserError as error:
         sys.exit(str(error))
 

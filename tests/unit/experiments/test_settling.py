@@ -63,6 +63,25 @@ def test_an_epoch_that_straddles_two_quarters_counts_by_its_parts():
     ]
 
 
+def test_what_never_moved_has_no_shares(tmp_path, capsys):
+    write(tmp_path / "runs", "darts-100-0", [0.0] * EPOCHS)
+    settling.main([str(tmp_path / "runs"), "--output", str(tmp_path / "out")])
+    assert "| darts  | normal        | 1     | 0.000  |                             |" in capsys.readouterr().out
+
+
+def test_imbalance_factors_are_not_mixed(runs, tmp_path, capsys):
+    write(runs, "darts-10-0", [0.05] * EPOCHS)
+    output = tmp_path / "out"
+    with pytest.raises(SystemExit, match="--factor: None; allowed: one of 100, 10"):
+        settling.main([str(runs), "--output", str(output)])
+    assert not output.exists()
+    settling.main([str(runs), "--output", str(output), "--factor", "10"])
+    said = capsys.readouterr().out
+    assert "| darts  | normal        | 1     | 0.100  | 25 " in said and "bbn_hls" not in said
+    settling.main(["--table", str(output / "alphas.csv"), "--factor", "100"])
+    assert "| darts   | normal        | 2     | 0.030 " in capsys.readouterr().out
+
+
 def test_entropy_and_travel_are_those_of_the_softmax(runs):
     rows = settling.alphas_table(runs)
     row = rows[(rows["method"] == "darts") & (rows["component"] == "normal") & (rows["epoch"] == 3)].iloc[0]

@@ -7,5 +7,9 @@ from tailnas.search.task import SearchResult, SearchTask
 Settings = NoSettings
 
 
+def genotypes(settings: NoSettings) -> list[Genotype]:
+    return [Genotype(network="resnet32")]
+
+
 def search(task: SearchTask, settings: NoSettings) -> SearchResult:
-    return SearchResult.chosen(Genotype(network="resnet32"))
+    return SearchResult.chosen(genotypes(settings)[0])

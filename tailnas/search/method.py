@@ -6,17 +6,19 @@
     mistakes(settings, bilevel, space) -> lines             # settings that do not fit together, for validate
     warnings(settings, training) -> lines                   # what can be computed, and is hardly meant
     require(settings, space, classes, channels)             # raises UserError where a file or the data is unfit
+    genotypes(settings) -> genotypes                        # those that it may give, where they are known beforehand
 
 A method without `start` needs no pretrained super-network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tailnas.foundation.extensions import extension
 from tailnas.foundation.settings import Section
+from tailnas.genotype.genotype import Genotype
 from tailnas.search.settings import Bilevel
 from tailnas.space.pretrained import Paths
 from tailnas.space.settings import Space
@@ -59,6 +61,13 @@ def require_method(method: str, settings: Section, space: Space, classes: int | 
     require = _hook(method, "require")
     if require is not None:
         require(settings, space, classes, channels)
+
+
+def known_genotypes(method: str, settings: Section) -> Sequence[Genotype]:
+    """The genotypes that `method` may give, where they are known before it runs; else none."""
+    hook = _hook(method, "genotypes")
+    known: Sequence[Genotype] = () if hook is None else hook(settings)
+    return known
 
 
 def _hook(method: str, name: str) -> Callable[..., Any] | None:

@@ -9,17 +9,14 @@ from tailnas.export.settings import missing_packages
 from tailnas.foundation.errors import UserError, spoken_size
 from tailnas.foundation.extensions import Chosen
 from tailnas.foundation.machine import memory
-from tailnas.genotype.genotype import DARTS_V2, Genotype
+from tailnas.genotype.genotype import Genotype
 from tailnas.retrain.retraining import network_builder
 from tailnas.retrain.width import fitted_channels
-from tailnas.search.method import require_method
+from tailnas.search.method import known_genotypes, require_method
 from tailnas.split.long_tail import planned_counts
 from tailnas.validate.combinations import too_few_parameters
 from tailnas.validate.memory import Images, require_memory
 from tailnas.validate.parameters import Params
-
-PUBLISHED = {"darts_v2": DARTS_V2, "resnet32": Genotype(network="resnet32")}
-"""Methods without a search, and their genotypes."""
 
 
 def require_feasible(params: Params) -> None:
@@ -75,8 +72,7 @@ def _require_budget(params: Params, classes: int) -> None:
     if parameters is None:
         return
     for method in params.study.methods:
-        lines = getattr(params.search.method(method), "genotypes", [])
-        known = [PUBLISHED[method]] if method in PUBLISHED else [Genotype.from_json(line) for line in lines]
+        known = known_genotypes(method, params.search.method(method))
         try:
             for genotype in (genotype for genotype in known if genotype.pretrained is None):
                 _fit(params, genotype, classes, parameters, f"study.methods entry {method!r}")

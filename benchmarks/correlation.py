@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +14,10 @@ DRAWS = 2000
 CONFIDENCE = 0.95
 
 Scores = NDArray[np.float64]
-Statistic = Callable[[NDArray[np.intp]], float]
-"""A number of the architectures that a bootstrap draw holds, given their positions."""
+Draws = NDArray[np.float64]
+"""How often each architecture is in each bootstrap draw (draws, N)."""
+Statistic = Callable[[Draws], NDArray[np.float64]]
+"""A number for each draw."""
 
 
 @dataclass(frozen=True)
@@ -28,25 +30,32 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"{self.value:+z.2f} [{self.low:+z.2f}, {self.high:+z.2f}]"
 
 
-def kendall(first: Scores, second: Scores) -> float:
-    """Kendall's tau-b; NaN where one side is constant."""
+def kendall(first: Scores, second: Scores, draws: Draws) -> NDArray[np.float64]:
+    """Kendall's tau-b in each draw; NaN where one side is constant."""
     ranks = (stats.rankdata(scores) for scores in (first, second))
     one, other = (np.sign(np.subtract.outer(ranked, ranked)) for ranked in ranks)
-    return _cosine(one.ravel(), other.ravel())
+
+    def over_pairs(agree: Scores) -> NDArray[np.float64]:
+        return ((draws @ agree) * draws).sum(1)
+
+    return _cosine(over_pairs(one * other), over_pairs(one * one), over_pairs(other * other))
 
 
-def spearman(first: Scores, second: Scores) -> float:
-    """Spearman's rho; NaN where one side is constant."""
-    one, other = (stats.rankdata(scores) - (len(scores) + 1) / 2 for scores in (first, second))
-    return _cosine(one, other)
+def spearman(first: Scores, second: Scores, draws: Draws) -> NDArray[np.float64]:
+    """Spearman's rho in each draw; NaN where one side is constant."""
+    sides = [np.asarray(scores) for scores in (first, second)]
+    below = [(side < side[:, None]) + (side == side[:, None]) / 2 for side in sides]
+    one, other = (draws @ each.T - len(first) / 2 for each in below)
+    return _cosine(*((draws * a * b).sum(1) for a, b in ((one, other), (one, one), (other, other))))
 
 
-def _cosine(first: Scores, second: Scores) -> float:
-    lengths = float(np.sqrt((first @ first) * (second @ second)))
-    return float(first @ second) / lengths if lengths else float("nan")
+def _cosine(both: NDArray[np.float64], one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inner products over lengths, from the three inner products of two vectors."""
+    squared = one * other
+    return np.divide(both, np.sqrt(squared), out=np.full_like(both, np.nan), where=squared > 0)
 
 
 CORRELATIONS = {"kendall": kendall, "spearman": spearman}
@@ -57,38 +66,70 @@ def correlation(kind: str, scores: ArrayLike, truth: ArrayLike) -> Estimate:
 
     scores: (N,), or (S, N) for S scorers: then the mean of each one's correlation, what one of them is worth.
     """
-    scored, true = np.atleast_2d(scores), np.asarray(truth)
-    return bootstrap(len(true), lambda drawn: _mean(kind, scored[:, drawn], true[drawn]))
+    pairs = _with(scores, truth)
+    return bootstrap(len(pairs[0][0]), lambda draws: _mean(kind, pairs, draws))
 
 
 def gain(kind: str, better: ArrayLike, worse: ArrayLike, truth: ArrayLike) -> Estimate:
     """Correlation of `better` with `truth` minus that of `worse`, over the same draws of architectures."""
-    one, other, true = np.atleast_2d(better), np.atleast_2d(worse), np.asarray(truth)
-    return bootstrap(
-        len(true), lambda drawn: _mean(kind, one[:, drawn], true[drawn]) - _mean(kind, other[:, drawn], true[drawn])
-    )
+    one, other = _with(better, truth), _with(worse, truth)
+    return bootstrap(len(one[0][0]), lambda draws: _mean(kind, one, draws) - _mean(kind, other, draws))
 
 
 def agreement(kind: str, scores: ArrayLike) -> Estimate:
     """Mean correlation of any two of S scores (S, N): the noise ceiling, where they differ by their seed alone."""
-    scored = np.asarray(scores)
-    return bootstrap(scored.shape[1], lambda drawn: _pairs(kind, scored[:, drawn]))
+    pairs = _any_two(scores)
+    return bootstrap(len(pairs[0][0]), lambda draws: _mean(kind, pairs, draws))
 
 
 def agreement_gain(kind: str, better: ArrayLike, worse: ArrayLike) -> Estimate:
     """Agreement of `better` (S, N) minus that of `worse` (S, N), over the same draws of architectures."""
-    one, other = np.asarray(better), np.asarray(worse)
-    return bootstrap(one.shape[1], lambda drawn: _pairs(kind, one[:, drawn]) - _pairs(kind, other[:, drawn]))
+    one, other = _any_two(better), _any_two(worse)
+    return bootstrap(len(one[0][0]), lambda draws: _mean(kind, one, draws) - _mean(kind, other, draws))
 
 
-def _mean(kind: str, scores: Scores, truth: Scores) -> float:
-    """Mean over the rows of `scores` (S, N)."""
-    return float(np.mean([CORRELATIONS[kind](row, truth) for row in scores]))
+def crossed(kind: str, first: Mapping[int, Scores], second: Mapping[int, Scores]) -> Estimate:
+    """Mean correlation of a score of `first` with one of `second`, each (N,) by its seed, over pairs of unlike seeds.
+
+    It compares with `agreement` as like with like: both are of two single trainings that share no seed.
+    Raises ValueError where every pair shares its seed.
+    """
+    pairs = _unlike(first, second)
+    return bootstrap(len(pairs[0][0]), lambda draws: _mean(kind, pairs, draws))
 
 
-def _pairs(kind: str, scores: Scores) -> float:
-    """Mean over the pairs of rows of `scores` (S, N)."""
-    return float(np.mean([CORRELATIONS[kind](*pair) for pair in combinations(scores, 2)]))
+def shortfall(kind: str, first: Mapping[int, Scores], second: Mapping[int, Scores]) -> Estimate:
+    """Mean of the agreements within `first` and within `second` less what `crossed` gives, over the same draws.
+
+    Above 0 where other data change the order more than another seed does. Needs two seeds of each.
+    """
+    across, *within = _unlike(first, second), *(_any_two([*scores.values()]) for scores in (first, second))
+    return bootstrap(
+        len(across[0][0]),
+        lambda draws: np.mean([_mean(kind, pairs, draws) for pairs in within], 0) - _mean(kind, across, draws),
+    )
+
+
+Pairs = list[tuple[Scores, Scores]]
+
+
+def _with(scores: ArrayLike, truth: ArrayLike) -> Pairs:
+    return [(row, np.asarray(truth)) for row in np.atleast_2d(scores)]
+
+
+def _any_two(scores: ArrayLike) -> Pairs:
+    return list(combinations(np.asarray(scores), 2))
+
+
+def _unlike(first: Mapping[int, Scores], second: Mapping[int, Scores]) -> Pairs:
+    pairs = [(first[one], second[other]) for one, other in product(first, second) if one != other]
+    if not pairs:
+        raise ValueError(f"seeds {[*first]} and {[*second]}: no two differ")
+    return pairs
+
+
+def _mean(kind: str, pairs: Pairs, draws: Draws) -> NDArray[np.float64]:
+    return np.mean([CORRELATIONS[kind](one, other, draws) for one, other in pairs], 0)
 
 
 def bootstrap(count: int, statistic: Statistic) -> Estimate:
@@ -97,8 +138,9 @@ def bootstrap(count: int, statistic: Statistic) -> Estimate:
     Draws for which it is not defined (a constant score) are left out.
     """
     generator = np.random.default_rng(0)
-    draws = [statistic(generator.integers(0, count, count)) for _ in range(DRAWS)]
+    draws = [np.bincount(generator.integers(0, count, count), minlength=count) for _ in range(DRAWS)]
     tail = (1 - CONFIDENCE) / 2
-    known = [value for value in draws if np.isfinite(value)]
-    low, high = np.quantile(known, (tail, 1 - tail)) if known else (float("nan"), float("nan"))
-    return Estimate(statistic(np.arange(count)), float(low), float(high), count)
+    values = statistic(np.array(draws, np.float64))
+    known = values[np.isfinite(values)]
+    low, high = np.quantile(known, (tail, 1 - tail)) if known.size else (float("nan"), float("nan"))
+    return Estimate(float(statistic(np.ones((1, count)))[0]), float(low), float(high), count)

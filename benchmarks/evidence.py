@@ -126,8 +126,8 @@ def change(points: pd.Series[float], digits: int = 1) -> str:
     if points.isna().any():
         return ""
     found = spread(points.tolist())
-    interval = "" if found.low is None else f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-    return f"{found.mean:+.{digits}f}{interval}"
+    interval = "" if found.low is None else f" [{found.low:+z.{digits}f}, {found.high:+z.{digits}f}]"
+    return f"{found.mean:+z.{digits}f}{interval}"
 
 
 def below_by_chance(below: int, runs: int, others: int) -> float:
@@ -201,7 +201,7 @@ def verdict(found: Difference) -> str:
         return "confirmed"
     if found.high < 0:
         return "refuted"
-    return f"not decidable: {found.low:+.1f} to {found.high:+.1f} are left open"
+    return f"not decidable: {found.low:+z.1f} to {found.high:+z.1f} are left open"
 
 
 def claims(rows: Rows, texts: Sequence[str], *, paired: bool = False) -> Iterator[list[str]]:
@@ -221,8 +221,8 @@ def claims(rows: Rows, texts: Sequence[str], *, paired: bool = False) -> Iterato
         seeds = str(found.seeds) if found.paired else f"{found.seeds} and {found.others}"
         chance = "" if found.p is None else f"{found.p:.3f}"
         least = f"{smallest_detectable_difference(found.sd, found.seeds):.1f}" if found.paired else ""
-        interval = f"[{found.low:+.1f}, {found.high:+.1f}]"
-        yield [f"{parts[1]} > {parts[2]}", seeds, f"{found.mean:+.1f}", interval, chance, least, verdict(found)]
+        interval = f"[{found.low:+z.1f}, {found.high:+z.1f}]"
+        yield [f"{parts[1]} > {parts[2]}", seeds, f"{found.mean:+z.1f}", interval, chance, least, verdict(found)]
 
 
 def power(rows: Rows, method: str, points: float) -> Iterator[list[str]]:

@@ -1,6 +1,7 @@
 """Does accuracy on balanced data predict accuracy on imbalanced data? (IMB-NAS, 2210.00136; its first claim.)
 
     python -m benchmarks.rank_correlation presets/rank-correlation.yaml --output rank-correlation
+    python -m benchmarks.rank_correlation --table docs/results/cifar10-lt-rank-scores.csv    # what its rows say
 
 Trains N random architectures alone, by the recipe of `retrain:`, on three training sets of the target: `balanced`,
 `balanced_small` (balanced, as many images as the imbalanced set, else imbalance is confused with less data) and
@@ -9,8 +10,9 @@ Trains N random architectures alone, by the recipe of `retrain:`, on three train
 Then scores the same architectures by each adaptation strategy of `imb_nas`, with BatchNorm statistics estimated anew
 and without, and by the zero-cost proxies of `zero_cost`, on a batch as long-tailed as the data and on one whose classes
 are alike. Prints rank correlations with bootstrap intervals over architectures: of scores with the accuracy alone (mean
-over seeds), of the accuracies of one seed with those of another, which is the noise ceiling, and of the scores of one
-super-network, or of one draw of weights and images, with those of another.
+over seeds), of the accuracies of one seed with those of another, which is the noise ceiling, of single trainings on two
+sets with unlike seeds, which compare with it, and how far these fall short of it; and of the scores of one
+super-network, or of one draw of weights and images, with those of another. Seeds count that have all architectures.
 
 Every finished training is a row in the output folder; started again, the command goes on after the last one.
 """
@@ -20,14 +22,27 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.correlation import CORRELATIONS, Estimate, Scores, agreement, agreement_gain, correlation, gain
+from benchmarks.correlation import (
+    CORRELATIONS,
+    Estimate,
+    Scores,
+    agreement,
+    agreement_gain,
+    correlation,
+    crossed,
+    gain,
+    shortfall,
+)
+from benchmarks.evidence import markdown
 from benchmarks.output import claim
 from benchmarks.target import Target, balanced_source, pretrained, ranking_settings
 from tailnas.batches.batches import sequential_batches
@@ -62,28 +77,40 @@ Key = tuple[str, str, int, int]
 
 
 class Table:
-    """scores.csv: one row per finished score."""
+    """scores.csv: one row per finished score. Raises UserError where the file holds anything else."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.scores: dict[Key, float] = {}
-        if path.exists():
+        try:
             with path.open(newline="", encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
                     key = (row["what"], row["how"], int(row["seed"]), int(row["architecture"]))
                     self.scores[key] = float(row["score"])
-        else:
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: {error}; allowed: rows of {', '.join(COLUMNS)}") from None
+
+    @staticmethod
+    def at(path: Path) -> Table:
+        """The table of this file, which is begun where it is missing."""
+        if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+        return Table(path)
 
     def add(self, key: Key, score: float) -> None:
         self.scores[key] = score
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(",".join(map(str, (*key, score))) + "\n")
 
-    def of(self, what: str, how: str, seeds: Iterable[int], architectures: int) -> Scores:
-        """Scores (seeds, architectures)."""
-        return np.array([[self.scores[what, how, s, index] for index in range(architectures)] for s in seeds])
+    def of(self, what: str, how: str, architectures: int) -> dict[int, Scores]:
+        """Scores (architectures,) by seed, of the seeds that have all."""
+        found: dict[int, dict[int, float]] = defaultdict(dict)
+        for (name, way, seed, index), score in self.scores.items():
+            if (name, way) == (what, how) and index < architectures:
+                found[seed][index] = score
+        whole = sorted(seed for seed, scores in found.items() if len(scores) == architectures)
+        return {seed: np.array([found[seed][index] for index in range(architectures)]) for seed in whole}
 
 
 @dataclass(frozen=True)
@@ -195,27 +222,28 @@ def fill(
                     print(f"scored by {proxy}{how and ', ' + BATCHES[how]}, seed {seed}", flush=True)
 
 
-def results(
-    table: Table,
-    seeds: list[int],
-    architectures: int,
-    sets: tuple[str, ...],
-    strategies: tuple[str, ...],
-    proxies: tuple[str, ...],
-) -> Iterator[tuple[str, str, Estimate]]:
+def results(table: Table, architectures: int) -> Iterator[tuple[str, str, Estimate]]:
     """What is correlated, how, and the estimate."""
-    seen = {name: table.of(name, "", seeds, architectures) for name in sets}
-    alone = {name: scores.mean(0) for name, scores in seen.items()}
+    seen = {name: scores for name in SETS if (scores := table.of(name, "", architectures))}
+    alone = {name: np.mean([*scores.values()], 0) for name, scores in seen.items()}
     for kind in CORRELATIONS:
-        for position, first in enumerate(sets):
-            for second in sets[position + 1 :]:
-                yield f"{first} and {second}", kind, correlation(kind, alone[first], alone[second])
-        if len(seeds) > 1:
-            for name in sets:
-                yield f"{name}: one seed and another (noise ceiling)", kind, agreement(kind, seen[name])
-        for strategy in strategies:
-            anew, shared = (table.of(strategy, how, seeds, architectures) for how in STATISTICS)
-            for name in sets:
+        for first, second in combinations(seen, 2):
+            about = f"{first} and {second}"
+            yield about, kind, correlation(kind, alone[first], alone[second])
+            if len(seen[first].keys() | seen[second].keys()) > 1:
+                yield f"{about}: single trainings, unlike seeds", kind, crossed(kind, seen[first], seen[second])
+            if len(seen[first]) > 1 and len(seen[second]) > 1:
+                yield f"{about}: short of the noise ceilings", kind, shortfall(kind, seen[first], seen[second])
+        for name, scores in seen.items():
+            if len(scores) > 1:
+                yield f"{name}: one seed and another (noise ceiling)", kind, agreement(kind, [*scores.values()])
+        for strategy in STRATEGIES:
+            ways = [table.of(strategy, how, architectures) for how in STATISTICS]
+            seeds = [seed for seed in ways[0] if seed in ways[1]]
+            if not seeds:
+                continue
+            anew, shared = (np.array([way[seed] for seed in seeds]) for way in ways)
+            for name in seen:
                 yield f"{strategy} and {name}", kind, correlation(kind, anew, alone[name])
                 yield f"{strategy} and {name}, shared statistics", kind, correlation(kind, shared, alone[name])
                 yield f"{strategy} and {name}: gain by new statistics", kind, gain(kind, anew, shared, alone[name])
@@ -224,46 +252,71 @@ def results(
                 yield f"{strategy}: one super-network and another, shared statistics", kind, agreement(kind, shared)
                 about = f"{strategy}: one super-network and another, gain by new statistics"
                 yield about, kind, agreement_gain(kind, anew, shared)
-        for proxy in proxies:
-            scores = {how: table.of(proxy, how, seeds, architectures) for how in batches_of(proxy)}
-            for how, found in scores.items():
+        for proxy in PROXIES:
+            scored = {how: scores for how in batches_of(proxy) if (scores := table.of(proxy, how, architectures))}
+            rows = {how: np.array([*scores.values()]) for how, scores in scored.items()}
+            for how, found in rows.items():
                 on = f", {BATCHES[how]}" if how else ""
-                for name in sets:
+                for name in seen:
                     yield f"{proxy} and {name}{on}", kind, correlation(kind, found, alone[name])
-                if len(seeds) > 1:
+                if len(found) > 1:
                     yield f"{proxy}: one seed and another{on}", kind, agreement(kind, found)
-            if len(scores) > 1:
-                tailed, alike = scores.values()
-                for name in sets:
+            if len(rows) > 1:
+                tailed, alike = rows.values()
+                for name in seen:
                     yield f"{proxy} and {name}: gain by a balanced batch", kind, gain(kind, alike, tailed, alone[name])
 
 
+def shown(found: Iterable[tuple[str, str, Estimate]]) -> Iterator[list[str]]:
+    """A row for everything that is correlated, a column for each kind of correlation."""
+    yield ["", *CORRELATIONS, "architectures"]
+    by_what: dict[str, dict[str, Estimate]] = defaultdict(dict)
+    for what, kind, estimate in found:
+        by_what[what][kind] = estimate
+    for what, kinds in by_what.items():
+        yield [what, *map(str, kinds.values()), str(next(iter(kinds.values())).n)]
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("params", type=Path, help="a preset; its first imbalance factor and all its seeds count")
-    parser.add_argument("--output", type=Path, required=True, help="folder for scores.csv and correlations.csv")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.rank_correlation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "params", type=Path, nargs="?", help="a preset; its first imbalance factor and all its seeds count"
+    )
+    parser.add_argument("--output", type=Path, help="folder for scores.csv and correlations.csv")
+    parser.add_argument("--table", type=Path, help="print what these rows say")
     parser.add_argument("--architectures", type=int, default=30)
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=TARGET_SETS)
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=TARGET_SETS)
     parser.add_argument("--strategies", nargs="*", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--proxies", nargs="*", choices=tuple(PROXIES), default=tuple(PROXIES))
     args = parser.parse_args(arguments)
+    if args.table is None and (args.params is None or args.output is None):
+        parser.error("allowed: a preset and --output, or --table")
     try:
+        if args.table:
+            table = Table(args.table)
+            if not table.scores:
+                raise UserError(f"{args.table}: no rows; allowed: scores.csv of an experiment")
+            print(markdown(shown(results(table, 1 + max(index for _, _, _, index in table.scores)))))
+            return
         params = load_preset(args.params)
         device = prepare(params.runtime.device, params.runtime.threads, params.retrain.training.precision)
         target, origin = Target.load(params, device), balanced_source(params, device)
         experiment = Experiment(target, origin, random_architectures(args.architectures), args.output)
         claim(args.output, params)
-        table = Table(args.output / "scores.csv")
+        table = Table.at(args.output / "scores.csv")
         fill(experiment, table, args.sets, args.strategies, args.proxies)
     except UserError as error:
         sys.exit(str(error))
+    found = list(results(table, args.architectures))
     lines = ["what,correlation,value,low,high,architectures"]
-    asked = tuple(args.sets), tuple(args.strategies), tuple(args.proxies)
-    found = results(table, list(params.study.seeds), args.architectures, *asked)
     for what, kind, estimate in found:
         lines.append(f'"{what}",{kind},{estimate.value},{estimate.low},{estimate.high},{estimate.n}')
-        print(f"{kind:>8} {estimate}  {what}")
     (args.output / "correlations.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(markdown(shown(found)))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from benchmarks import rank_correlation
-from benchmarks.correlation import agreement, agreement_gain, correlation, gain
+from benchmarks.correlation import CORRELATIONS, agreement, agreement_gain, correlation, crossed, gain, shortfall
 from benchmarks.target import Target, balanced_source, ranking_settings
 from tailnas.foundation.errors import UserError
 from tailnas.validate.presets import load_preset
@@ -34,6 +34,17 @@ def test_ties_are_counted_as_scipy_counts_them(kind, reference):
     scores, truth = (generator.integers(0, 6, 25).astype(float) for _ in range(2))
     scores[0] = -np.inf
     assert correlation(kind, scores, truth).value == pytest.approx(reference(scores, truth).statistic)
+
+
+@pytest.mark.parametrize(("kind", "reference"), [("kendall", stats.kendalltau), ("spearman", stats.spearmanr)])
+def test_a_draw_counts_an_architecture_as_often_as_it_holds_it(kind, reference):
+    generator = np.random.default_rng(2)
+    scores, truth = (generator.integers(0, 9, 20).astype(float) for _ in range(2))
+    drawn = generator.integers(0, 20, (5, 20))
+    counts = np.array([np.bincount(draw, minlength=20) for draw in drawn], float)
+    expected = [reference(scores[draw], truth[draw]).statistic for draw in drawn]
+    assert CORRELATIONS[kind](scores, truth, counts) == pytest.approx(expected)
+    assert np.isnan(CORRELATIONS[kind](scores, truth, np.eye(20)[:1] * 20)).all(), "one architecture has no order"
 
 
 def test_intervals_cover_no_correlation_and_tell_a_real_one():
@@ -74,6 +85,67 @@ def test_agreement_is_the_mean_over_pairs():
     assert agreement("kendall", scores[:2]).value == correlation("kendall", *scores[:2]).value
     assert agreement_gain("kendall", scores[:2], scores[1:]).value == pytest.approx(1 / 3 + 1 / 3)
     assert agreement_gain("kendall", scores, scores).high == 0
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_trainings_of_two_sets_are_crossed_by_unlike_seeds():
+    """Within a set the seeds agree with 1/3 and -1; across, seed 0 with 1 and 1 with 0, with 1/3 and -1/3."""
+    first = {0: np.array([1.0, 2, 3]), 1: np.array([1.0, 3, 2])}
+    second = {0: np.array([3.0, 1, 2]), 1: np.array([2.0, 1, 3])}
+    ways = [stats.kendalltau(first[0], second[1]).statistic, stats.kendalltau(first[1], second[0]).statistic]
+    assert crossed("kendall", first, second).value == pytest.approx(np.mean(ways))
+    within = [stats.kendalltau(*scores.values()).statistic for scores in (first, second)]
+    assert shortfall("kendall", first, second).value == pytest.approx(np.mean(within) - np.mean(ways))
+    assert shortfall("kendall", first, first).high == 0, "one set is as far from itself as its seeds are"
+    assert crossed("kendall", {0: first[0]}, {1: second[1], 0: second[0]}).value == pytest.approx(ways[0])
+    with pytest.raises(ValueError, match="no two differ"):
+        crossed("kendall", {0: first[0]}, {0: second[0]})
+
+
+def rows(*kept):
+    """A table of three architectures; `kept` are (what, how, seed, scores)."""
+    lines = [f"{what},{how},{seed},{i},{s}" for what, how, seed, scores in kept for i, s in enumerate(scores)]
+    return "\n".join(["what,how,seed,architecture,score", *lines, ""])
+
+
+ALONE = [("balanced", "", 0, (1, 2, 3)), ("balanced", "", 1, (1, 3, 2)), ("imbalanced", "", 0, (3, 2, 1))]
+
+
+def test_rows_alone_are_enough_for_the_table(tmp_path, capsys):
+    """Of the seeds that have all architectures: the second of `imbalanced` lacks one."""
+    file = tmp_path / "scores.csv"
+    half = [("imbalanced", "", 1, (3, 2)), ("none", "anew", 0, (1, 2, 3)), ("none", "shared", 0, (3, 2, 1))]
+    file.write_text(rows(*ALONE, *half))
+    rank_correlation.main(["--table", str(file)])
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    found = {line[0]: line[1].split()[0] for line in table[2:]}
+    assert table[0] == ["", "kendall", "spearman", "architectures"] and {line[3] for line in table[2:]} == {"3"}
+    assert found["balanced: one seed and another (noise ceiling)"] == "+0.33"
+    assert found["balanced and imbalanced: single trainings, unlike seeds"] == "-0.33"
+    assert "balanced and imbalanced: short of the noise ceilings" not in found, "imbalanced has no second seed"
+    assert not [what for what in found if "imbalanced: one seed" in what]
+    assert found["none and imbalanced"] == "-1.00" and found["none and imbalanced, shared statistics"] == "+1.00"
+    assert found["none and imbalanced: gain by new statistics"] == "-2.00"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"),
+        ("what,how,seed,architecture,score\n", "no rows; allowed: scores.csv of an experiment"),
+        ("what,seed\nnone,0\n", "'how'; allowed: rows of what, how, seed, architecture, score"),
+        (rows(*ALONE) + "imbalanced,,1,0,\n", "could not convert string to float: ''; allowed: rows of what"),
+    ],
+    ids=["missing", "empty", "other columns", "no score"],
+)
+def test_a_table_that_is_none_is_one_line(tmp_path, text, said):
+    file = tmp_path / "scores.csv"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        rank_correlation.main(["--table", str(file)])
+    assert str(ended.value).startswith(f"{file}: ") and said in str(ended.value)
+    assert len(str(ended.value).splitlines()) == 1
 
 
 def test_a_constant_score_has_no_correlation():

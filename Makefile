@@ -6,7 +6,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 EVERY_METHOD := $(patsubst %,tests/pipeline/test_%.py,methods staleness upkeep declarations)
 
-.PHONY: help preset check repro study test test-study test-every-method test-slow test-slurm test-faults lint install bench verify prune lock docs
+.PHONY: help preset check repro study test test-study test-every-method test-slow test-slurm test-faults lint style types install bench verify prune lock docs
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,9 +24,9 @@ repro: install  ## compute the study of params.yaml on all cores, and show its r
 study: install  ## the same with one line of progress, for a study of many runs: make study CORES=8
 	@python -m workflow.study $(if $(CORES),--cores $(CORES))
 
-test: install lint  ## lint, type checks and the test suite
+test: install style  ## style, type checks and the test suite
 	python -m pytest -n 2 --dist worksteal tests/unit tests/exactness tests/properties
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-study test-every-method
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-every-method test-study types
 
 test-study: install
 	python -m pytest $(filter-out $(EVERY_METHOD),$(wildcard tests/pipeline/test_*.py))
@@ -43,9 +43,13 @@ test-slurm: install  ## start a Slurm on this machine, as root, and compute a st
 test-faults: install  ## a hundred kills, damage to every kind of file, full disks, little memory
 	python -m pytest -n 2 --dist worksteal -m faults tests/faults
 
-lint: install
+lint: style types
+
+style: install
 	ruff check .
 	ruff format --check .
+
+types: install
 	mypy
 
 install: .venv/installed  ## create .venv with the pinned dependencies

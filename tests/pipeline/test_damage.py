@@ -170,7 +170,7 @@ def slow_but_first(cases: list[tuple[str, ...]], of: Callable[[tuple[str, ...]],
     ("stage", "name", "kind"),
     slow_but_first(
         [(stage, name, kind) for stage, names in INPUTS.items() for name in sorted(names) for kind in WHOLE],
-        of=lambda case: case[1],
+        of=lambda case: Path(case[1]).name,
     ),
 )
 def test_an_input_that_is_not_whole(project, stage, name, kind):

@@ -237,6 +237,7 @@ def results(table: Table, architectures: int) -> Iterator[tuple[str, str, Estima
         for name, scores in seen.items():
             if len(scores) > 1:
                 yield f"{name}: one seed and another (noise ceiling)", kind, agreement(kind, [*scores.values()])
+        unadapted: dict[int, Scores] = {}
         for strategy in STRATEGIES:
             ways = [table.of(strategy, how, architectures) for how in STATISTICS]
             seeds = [seed for seed in ways[0] if seed in ways[1]]
@@ -247,6 +248,12 @@ def results(table: Table, architectures: int) -> Iterator[tuple[str, str, Estima
                 yield f"{strategy} and {name}", kind, correlation(kind, anew, alone[name])
                 yield f"{strategy} and {name}, shared statistics", kind, correlation(kind, shared, alone[name])
                 yield f"{strategy} and {name}: gain by new statistics", kind, gain(kind, anew, shared, alone[name])
+                if both := [seed for seed in seeds if seed in unadapted]:
+                    better, worse = ([way[seed] for seed in both] for way in (ways[0], unadapted))
+                    about = f"{strategy} and {name}: gain over {STRATEGIES[0]}"
+                    yield about, kind, gain(kind, better, worse, alone[name])
+            if strategy == STRATEGIES[0]:
+                unadapted = ways[0]
             if len(seeds) > 1:
                 yield f"{strategy}: one super-network and another", kind, agreement(kind, anew)
                 yield f"{strategy}: one super-network and another, shared statistics", kind, agreement(kind, shared)

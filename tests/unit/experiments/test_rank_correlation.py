@@ -115,6 +115,7 @@ def test_rows_alone_are_enough_for_the_table(tmp_path, capsys):
     """Of the seeds that have all architectures: the second of `imbalanced` lacks one."""
     file = tmp_path / "scores.csv"
     half = [("imbalanced", "", 1, (3, 2)), ("none", "anew", 0, (1, 2, 3)), ("none", "shared", 0, (3, 2, 1))]
+    half += [("head", "anew", 0, (2, 3, 1)), ("head", "shared", 0, (2, 3, 1)), ("none", "anew", 1, (2, 2, 1))]
     file.write_text(rows(*ALONE, *half))
     rank_correlation.main(["--table", str(file)])
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
@@ -126,6 +127,8 @@ def test_rows_alone_are_enough_for_the_table(tmp_path, capsys):
     assert not [what for what in found if "imbalanced: one seed" in what]
     assert found["none and imbalanced"] == "-1.00" and found["none and imbalanced, shared statistics"] == "+1.00"
     assert found["none and imbalanced: gain by new statistics"] == "-2.00"
+    assert found["head and imbalanced"] == "+0.33" and found["head and imbalanced: gain over none"] == "+1.33"
+    assert not [what for what in found if what.startswith("none") and "over none" in what]
 
 
 @pytest.mark.parametrize(

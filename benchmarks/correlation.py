@@ -66,26 +66,22 @@ def correlation(kind: str, scores: ArrayLike, truth: ArrayLike) -> Estimate:
 
     scores: (N,), or (S, N) for S scorers: then the mean of each one's correlation, what one of them is worth.
     """
-    pairs = _with(scores, truth)
-    return bootstrap(len(pairs[0][0]), lambda draws: _mean(kind, pairs, draws))
+    return _estimate(kind, _with(scores, truth))
 
 
 def gain(kind: str, better: ArrayLike, worse: ArrayLike, truth: ArrayLike) -> Estimate:
     """Correlation of `better` with `truth` minus that of `worse`, over the same draws of architectures."""
-    one, other = _with(better, truth), _with(worse, truth)
-    return bootstrap(len(one[0][0]), lambda draws: _mean(kind, one, draws) - _mean(kind, other, draws))
+    return _estimate(kind, _with(better, truth), less=_with(worse, truth))
 
 
 def agreement(kind: str, scores: ArrayLike) -> Estimate:
     """Mean correlation of any two of S scores (S, N): the noise ceiling, where they differ by their seed alone."""
-    pairs = _any_two(scores)
-    return bootstrap(len(pairs[0][0]), lambda draws: _mean(kind, pairs, draws))
+    return _estimate(kind, _any_two(scores))
 
 
 def agreement_gain(kind: str, better: ArrayLike, worse: ArrayLike) -> Estimate:
     """Agreement of `better` (S, N) minus that of `worse` (S, N), over the same draws of architectures."""
-    one, other = _any_two(better), _any_two(worse)
-    return bootstrap(len(one[0][0]), lambda draws: _mean(kind, one, draws) - _mean(kind, other, draws))
+    return _estimate(kind, _any_two(better), less=_any_two(worse))
 
 
 def crossed(kind: str, first: Mapping[int, Scores], second: Mapping[int, Scores]) -> Estimate:
@@ -94,8 +90,7 @@ def crossed(kind: str, first: Mapping[int, Scores], second: Mapping[int, Scores]
     It compares with `agreement` as like with like: both are of two single trainings that share no seed.
     Raises ValueError where every pair shares its seed.
     """
-    pairs = _unlike(first, second)
-    return bootstrap(len(pairs[0][0]), lambda draws: _mean(kind, pairs, draws))
+    return _estimate(kind, _unlike(first, second))
 
 
 def shortfall(kind: str, first: Mapping[int, Scores], second: Mapping[int, Scores]) -> Estimate:
@@ -126,6 +121,13 @@ def _unlike(first: Mapping[int, Scores], second: Mapping[int, Scores]) -> Pairs:
     if not pairs:
         raise ValueError(f"seeds {[*first]} and {[*second]}: no two differ")
     return pairs
+
+
+def _estimate(kind: str, pairs: Pairs, less: Pairs | None = None) -> Estimate:
+    """Mean correlation of `pairs`, less that of others where there are any."""
+    return bootstrap(
+        len(pairs[0][0]), lambda draws: _mean(kind, pairs, draws) - (_mean(kind, less, draws) if less else 0.0)
+    )
 
 
 def _mean(kind: str, pairs: Pairs, draws: Draws) -> NDArray[np.float64]:

@@ -89,7 +89,7 @@ def test_agreement_is_the_mean_over_pairs():
 
 @pytest.mark.usefixtures("few_draws")
 def test_trainings_of_two_sets_are_crossed_by_unlike_seeds():
-    """Within a set the seeds agree with 1/3 and -1; across, seed 0 with 1 and 1 with 0, with 1/3 and -1/3."""
+    """Within each set the seeds agree with 1/3; across, seed 0 with seed 1 with 1/3, and seed 1 with seed 0 with -1."""
     first = {0: np.array([1.0, 2, 3]), 1: np.array([1.0, 3, 2])}
     second = {0: np.array([3.0, 1, 2]), 1: np.array([2.0, 1, 3])}
     ways = [stats.kendalltau(first[0], second[1]).statistic, stats.kendalltau(first[1], second[0]).statistic]

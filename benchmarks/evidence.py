@@ -2,6 +2,7 @@
 
     python -m benchmarks.evidence methods docs/results/successors.csv                   # accuracies and alphas' travel
     python -m benchmarks.evidence heads docs/results/successors.csv                     # what adapting the head changes
+    python -m benchmarks.evidence recipes plain.csv other.csv                           # what another recipe changes
     python -m benchmarks.evidence worst docs/results/successors.csv                     # runs below the worst of random
     python -m benchmarks.evidence power docs/results/successors.csv --points 2          # seeds that a difference takes
     python -m benchmarks.evidence claim docs/results/successors.csv "bbn_hls > darts"   # what is decided
@@ -40,6 +41,7 @@ from tailnas.report.statistics import (
 
 NEEDED = ("method", "imbalance_factor", "seed")
 MEASURED = ("retrained_top1", "adapted_top1", "retrained_few", "adapted_few")
+PARTS = ("top1", *GROUPS)
 SEARCHED = ("softmax_movement", "skip_share")
 
 
@@ -107,12 +109,25 @@ def methods(table: pd.DataFrame) -> Iterator[list[str]]:
 
 def heads(table: pd.DataFrame) -> Iterator[list[str]]:
     """For each method, the adapted network less the retrained one, in points, paired by seed."""
-    groups = ("top1", *GROUPS)
-    yield ["method", "seeds", *groups]
-    for method, runs in table.groupby("method", sort=False):
-        by_seed = 100 * runs.groupby("seed")[[f"{model}_{group}" for model in MODELS for group in groups]].mean()
-        changes = [by_seed[f"adapted_{group}"] - by_seed[f"retrained_{group}"] for group in groups]
-        yield [str(method), str(len(by_seed)), *(change(points) for points in changes)]
+    return changes(table, "retrained", table, "adapted")
+
+
+def recipes(plain: pd.DataFrame, other: pd.DataFrame) -> Iterator[list[str]]:
+    """For each method of both, retrained by the other recipe less by the plain one, in points, paired by seed."""
+    return changes(plain, "retrained", other, "retrained")
+
+
+def changes(before: pd.DataFrame, model: str, after: pd.DataFrame, later_model: str) -> Iterator[list[str]]:
+    """For each method of both tables, the later model's accuracies less the first's by the seeds that both have."""
+    yield ["method", "seeds", *PARTS]
+    for method in before["method"].unique():
+        first, last = (
+            100 * table[table["method"] == method].groupby("seed")[[f"{name}_{part}" for part in PARTS]].mean()
+            for table, name in ((before, model), (after, later_model))
+        )
+        if len(both := first.index.intersection(last.index)):
+            points = [last.loc[both, f"{later_model}_{part}"] - first.loc[both, f"{model}_{part}"] for part in PARTS]
+            yield [str(method), str(len(both)), *(change(gained) for gained in points)]
 
 
 def level(values: pd.Series[float], digits: int = 1) -> str:
@@ -254,9 +269,12 @@ def markdown(rows: Iterator[list[str]]) -> str:
 
 TABLES = {
     "methods": (methods, (*MEASURED, *SEARCHED)),
-    "heads": (heads, tuple(f"{model}_{group}" for model in MODELS for group in ("top1", *GROUPS))),
+    "heads": (heads, tuple(f"{model}_{part}" for model in MODELS for part in PARTS)),
 }
 """Commands that print a table of all methods, and the columns that each reads."""
+
+MEASURES = ("worst", "power", "claim")
+"""Commands that read one column."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -266,21 +284,29 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands: Any = parser.add_subparsers(dest="command", required=True)
-    for name in (*TABLES, "worst", "power", "claim"):
+    for name in (*TABLES, "recipes", *MEASURES):
         command = commands.add_parser(name)
-        command.add_argument("files", type=Path, nargs="+" if name != "claim" else None)
-        if name not in TABLES:
+        if name == "recipes":
+            command.add_argument("plain", type=Path, help="summary.csv of one recipe")
+            command.add_argument("other", type=Path, help="of the same searches retrained by another")
+        else:
+            command.add_argument("files", type=Path, nargs="+" if name != "claim" else None)
+        if name in MEASURES:
             command.add_argument("--column", default="retrained_top1", help="a share of summary.csv (retrained_top1)")
         command.add_argument("--factor", help="imbalance factor, where the files have several")
         if name == "claim":
             command.add_argument("claims", nargs="+", help="as in 'bbn_hls > darts'")
             command.add_argument("--paired", action="store_true", help="by the seeds that both have, no others")
-        elif name not in TABLES:
+        elif name in MEASURES:
             command.add_argument("--method", default="random", help="the control (random)")
         if name == "power":
             command.add_argument("--points", type=float, default=2.0, help="difference in points (2)")
     args = parser.parse_args(arguments)
     try:
+        if args.command == "recipes":
+            shares = [f"retrained_{part}" for part in PARTS]
+            print(markdown(recipes(*(read([file], shares, args.factor) for file in (args.plain, args.other)))))
+            return
         files = [args.files] if isinstance(args.files, Path) else args.files
         if args.command in TABLES:
             table, columns = TABLES[args.command]

@@ -131,6 +131,23 @@ def test_a_head_is_paired_with_the_network_that_it_was_adapted_from(study, tmp_p
     assert lines[3][5] == ""
 
 
+def test_recipes_are_paired_by_the_seeds_that_both_have(study, tmp_path, capsys):
+    """The other recipe: darts' seeds 1, 2 and 3 only, its rows in another order; no random."""
+    table = pd.read_csv(study)
+    for group in ("many", "medium", "few"):
+        table[f"retrained_{group}"] = 0.3 + 0.1 * table["seed"]
+    table.to_csv(tmp_path / "plain.csv", index=False)
+    other = table[(table["method"] == "darts") & (table["seed"] > 0)].iloc[::-1].copy()
+    other["retrained_top1"] += 0.01 * other["seed"]
+    other["retrained_many"] -= 0.02
+    other.to_csv(tmp_path / "other.csv", index=False)
+    main(["recipes", str(tmp_path / "plain.csv"), str(tmp_path / "other.csv"), "--factor", "10"])
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    half = 12.706205 * 0.5  # of 1 and 2 points
+    assert lines[2:] == [["darts", "2", f"+1.5 [{1.5 - half:+.1f}, {1.5 + half:+.1f}]", *lines[2][3:]]]
+    assert lines[2][3].startswith("-2.0") and lines[2][4].startswith("+0.0") and lines[2][5].startswith("+0.0")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -140,6 +157,7 @@ def test_a_head_is_paired_with_the_network_that_it_was_adapted_from(study, tmp_p
         (["worst", "{study}", "--factor", "10", "--method", "bbn"], "method: bbn; allowed: one of darts, random"),
         (["claim", "{study}", "darts = random", "--factor", "10"], "claim: 'darts = random'; allowed"),
         (["power", "missing.csv"], "missing.csv: "),
+        (["recipes", "{study}", "missing.csv"], "summary.csv"),
         (["power", "{study}", "--factor", "10", "--column", "top9"], "allowed: a summary.csv"),
     ],
 )

@@ -8,7 +8,7 @@ from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import integrate, stats
 
 DRAWS = 2000
 CONFIDENCE = 0.95
@@ -103,6 +103,34 @@ def shortfall(kind: str, first: Mapping[int, Scores], second: Mapping[int, Score
         len(across[0][0]),
         lambda draws: np.mean([_mean(kind, pairs, draws) for pairs in within], 0) - _mean(kind, across, draws),
     )
+
+
+def deviations(scores: ArrayLike) -> tuple[Estimate, Estimate]:
+    """Standard deviations of architectures and of trainings of one: scores (S, N) of S >= 2 seeds, in their unit.
+
+    A score is a seed's mean, plus what its architecture is worth, plus a rest that the seed draws for it. The first
+    variance is the covariance of two seeds, mean over pairs and 0 at least, the second what is left of a seed's.
+    """
+    rows = np.asarray(scores, np.float64)
+
+    def variances(draws: Draws) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        weights = draws / draws.sum(1, keepdims=True)
+        centred = rows - (weights @ rows.T)[..., None]  # (draws, S, N)
+        moments = np.einsum("dn,dsn,dtn->dst", draws, centred, centred) / (draws.sum(1) - 1)[:, None, None]
+        own = np.einsum("dss->d", moments)
+        shared = (moments.sum((1, 2)) - own) / (len(rows) * (len(rows) - 1))
+        return shared, own / len(rows) - shared
+
+    def root(which: int) -> Estimate:
+        return bootstrap(rows.shape[1], lambda draws: np.sqrt(np.maximum(variances(draws)[which], 0.0)))
+
+    return root(0), root(1)
+
+
+def mean_of_largest(count: int) -> float:
+    """Expected largest of `count` draws from a standard normal distribution, in standard deviations."""
+    found, _ = integrate.quad(lambda x: count * x * stats.norm.pdf(x) * stats.norm.cdf(x) ** (count - 1), -10, 10)
+    return float(found)
 
 
 Pairs = list[tuple[Scores, Scores]]

@@ -12,7 +12,8 @@ and without, and by the zero-cost proxies of `zero_cost`, on a batch as long-tai
 are alike. Prints rank correlations with bootstrap intervals over architectures: of scores with the accuracy alone (mean
 over seeds), of the accuracies of one seed with those of another, which is the noise ceiling, of single trainings on two
 sets with unlike seeds, which compare with it, and how far these fall short of it; and of the scores of one
-super-network, or of one draw of weights and images, with those of another. Seeds count that have all architectures.
+super-network, or of one draw of weights and images, with those of another. Before them stands how far architectures
+differ and how far two trainings of one do. Seeds count that have all architectures.
 
 Every finished training is a row in the output folder; started again, the command goes on after the last one.
 """
@@ -39,7 +40,9 @@ from benchmarks.correlation import (
     agreement_gain,
     correlation,
     crossed,
+    deviations,
     gain,
+    mean_of_largest,
     shortfall,
 )
 from benchmarks.evidence import markdown
@@ -274,6 +277,25 @@ def results(table: Table, architectures: int) -> Iterator[tuple[str, str, Estima
                     yield f"{proxy} and {name}: gain by a balanced batch", kind, gain(kind, alike, tailed, alone[name])
 
 
+def variation(table: Table, architectures: int) -> Iterator[list[str]]:
+    """For each training set, in points: how architectures differ, how two trainings of one do, and what is to be won.
+
+    The last column is what the best architecture is expected to lie above the mean, were all known without noise and
+    normally distributed.
+    """
+    best = f"the best of {architectures} over the mean"
+    yield ["accuracy alone", "seeds", "mean %", "sd of architectures", "sd of trainings of one", best]
+    for name in SETS:
+        if scores := table.of(name, "", architectures):
+            points = 100 * np.array([*scores.values()])
+            cells = [name, str(len(points)), f"{points.mean():.1f}"]
+            if len(points) > 1:
+                apart, again = deviations(points)
+                largest = f"{mean_of_largest(architectures) * apart.value:+.1f}"
+                cells += [*(f"{sd.value:.2f} [{sd.low:.2f}, {sd.high:.2f}]" for sd in (apart, again)), largest]
+            yield [*cells, *[""] * (6 - len(cells))]
+
+
 def shown(found: Iterable[tuple[str, str, Estimate]]) -> Iterator[list[str]]:
     """A row for everything that is correlated, a column for each kind of correlation."""
     yield ["", *CORRELATIONS, "architectures"]
@@ -282,6 +304,13 @@ def shown(found: Iterable[tuple[str, str, Estimate]]) -> Iterator[list[str]]:
         by_what[what][kind] = estimate
     for what, kinds in by_what.items():
         yield [what, *map(str, kinds.values()), str(next(iter(kinds.values())).n)]
+
+
+def print_tables(table: Table, architectures: int) -> list[tuple[str, str, Estimate]]:
+    """Print what varies and what is correlated; returns the latter."""
+    found = list(results(table, architectures))
+    print(f"{markdown(variation(table, architectures))}\n\n{markdown(shown(found))}")
+    return found
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -307,7 +336,7 @@ def main(arguments: list[str] | None = None) -> None:
             table = Table(args.table)
             if not table.scores:
                 raise UserError(f"{args.table}: no rows; allowed: scores.csv of an experiment")
-            print(markdown(shown(results(table, 1 + max(index for _, _, _, index in table.scores)))))
+            print_tables(table, 1 + max(index for _, _, _, index in table.scores))
             return
         params = load_preset(args.params)
         device = prepare(params.runtime.device, params.runtime.threads, params.retrain.training.precision)
@@ -318,12 +347,11 @@ def main(arguments: list[str] | None = None) -> None:
         fill(experiment, table, args.sets, args.strategies, args.proxies)
     except UserError as error:
         sys.exit(str(error))
-    found = list(results(table, args.architectures))
+    found = print_tables(table, args.architectures)
     lines = ["what,correlation,value,low,high,architectures"]
     for what, kind, estimate in found:
         lines.append(f'"{what}",{kind},{estimate.value},{estimate.low},{estimate.high},{estimate.n}')
     (args.output / "correlations.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(markdown(shown(found)))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,17 @@ import torch
 from scipy import stats
 
 from benchmarks import rank_correlation
-from benchmarks.correlation import CORRELATIONS, agreement, agreement_gain, correlation, crossed, gain, shortfall
+from benchmarks.correlation import (
+    CORRELATIONS,
+    agreement,
+    agreement_gain,
+    correlation,
+    crossed,
+    deviations,
+    gain,
+    mean_of_largest,
+    shortfall,
+)
 from benchmarks.target import Target, balanced_source, ranking_settings
 from tailnas.foundation.errors import UserError
 from tailnas.validate.presets import load_preset
@@ -102,6 +112,33 @@ def test_trainings_of_two_sets_are_crossed_by_unlike_seeds():
         crossed("kendall", {0: first[0]}, {0: second[0]})
 
 
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_deviations_are_those_of_an_analysis_of_variance(seeds):
+    """Two-way, without interaction: architectures' mean square less the rest's, over the seeds."""
+    generator = np.random.default_rng(3)
+    scores = generator.normal(0, 2, 30) + generator.normal(0, 1, (seeds, 30)) + generator.normal(0, 9, (seeds, 1))
+    rest = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
+    within = (rest**2).sum() / (29 * (seeds - 1))
+    between = (seeds * scores.mean(0).var(ddof=1) - within) / seeds
+    apart, again = deviations(scores)
+    assert (apart.value, again.value) == pytest.approx((between**0.5, within**0.5), rel=1e-12)
+    assert apart.low < 2 < apart.high and again.low < 1 < again.high
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_architectures_that_no_two_seeds_order_alike_do_not_differ():
+    apart, again = deviations([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+    assert apart.value == 0 and again.value == pytest.approx(2**0.5)
+
+
+def test_the_largest_of_normal_draws():
+    """Of two 1 / sqrt(pi), of three 3 / (2 sqrt(pi)); of many by simulation."""
+    assert mean_of_largest(2) == pytest.approx(np.pi**-0.5)
+    assert mean_of_largest(3) == pytest.approx(1.5 * np.pi**-0.5)
+    drawn = np.random.default_rng(0).standard_normal((20_000, 60)).max(1)
+    assert mean_of_largest(60) == pytest.approx(drawn.mean(), abs=4 * drawn.std() / 20_000**0.5)
+
+
 def rows(*kept):
     """A table of three architectures; `kept` are (what, how, seed, scores)."""
     lines = [f"{what},{how},{seed},{i},{s}" for what, how, seed, scores in kept for i, s in enumerate(scores)]
@@ -118,7 +155,13 @@ def test_rows_alone_are_enough_for_the_table(tmp_path, capsys):
     half += [("head", "anew", 0, (2, 3, 1)), ("head", "shared", 0, (2, 3, 1)), ("none", "anew", 1, (2, 2, 1))]
     file.write_text(rows(*ALONE, *half))
     rank_correlation.main(["--table", str(file)])
-    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    varies, table = (
+        [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines()]
+        for part in capsys.readouterr().out.split("\n\n")
+    )
+    assert [line[:3] for line in varies[2:]] == [["balanced", "2", "200.0"], ["imbalanced", "1", "200.0"]]
+    assert varies[2][3].startswith("70.71 [") and varies[2][4].startswith("70.71 [") and varies[2][5] == "+59.8"
+    assert varies[3][3:] == ["", "", ""] and varies[0][5] == "the best of 3 over the mean"
     found = {line[0]: line[1].split()[0] for line in table[2:]}
     assert table[0] == ["", "kendall", "spearman", "architectures"] and {line[3] for line in table[2:]} == {"3"}
     assert found["balanced: one seed and another (noise ceiling)"] == "+0.33"

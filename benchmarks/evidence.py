@@ -78,9 +78,12 @@ class Rows:
     column: str
 
     @classmethod
-    def read(cls, files: Sequence[Path], column: str, factor: str | None) -> Rows:
-        """Raises UserError naming the file, the run that stands twice, or the factor."""
-        return cls(read(files, [column], factor), column)
+    def read(cls, files: Sequence[Path], column: str, factor: str | None, seeds: Sequence[int] = ()) -> Rows:
+        """Of these seeds, or all. Raises UserError naming the file, the run that stands twice, the factor or seed."""
+        table = read(files, [column], factor)
+        if unknown := [seed for seed in seeds if seed not in set(table["seed"])]:
+            raise UserError(f"--seeds: {unknown[0]}; allowed: one of {', '.join(map(str, sorted(set(table['seed']))))}")
+        return cls(table[table["seed"].isin(seeds)] if seeds else table, column)
 
     @property
     def methods(self) -> list[str]:
@@ -297,6 +300,9 @@ def main(arguments: list[str] | None = None) -> None:
         if name == "claim":
             command.add_argument("claims", nargs="+", help="as in 'bbn_hls > darts'")
             command.add_argument("--paired", action="store_true", help="by the seeds that both have, no others")
+            command.add_argument(
+                "--seeds", type=int, nargs="+", default=(), help="only these, such as those of a replication"
+            )
         elif name in MEASURES:
             command.add_argument("--method", default="random", help="the control (random)")
         if name == "power":
@@ -312,7 +318,7 @@ def main(arguments: list[str] | None = None) -> None:
             table, columns = TABLES[args.command]
             print(markdown(table(read(files, columns, args.factor))))
             return
-        rows = Rows.read(files, args.column, args.factor)
+        rows = Rows.read(files, args.column, args.factor, args.seeds if args.command == "claim" else ())
         if args.command == "worst":
             print(markdown(worst(rows, args.method)))
         elif args.command == "power":

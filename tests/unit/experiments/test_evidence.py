@@ -98,6 +98,17 @@ def test_paired_takes_the_seeds_that_both_have(study, tmp_path, capsys):
         main(["claim", str(tmp_path / "none.csv"), "random > darts", "--factor", "10", "--paired"])
 
 
+def test_a_replication_counts_its_seeds_alone(study, tmp_path, capsys):
+    table = pd.read_csv(study)
+    table.loc[(table["method"] == "random") & (table["seed"] == 0), "retrained_top1"] -= 0.3
+    table.to_csv(tmp_path / "odd.csv", index=False)
+    command = ["claim", str(tmp_path / "odd.csv"), "random > darts", "--factor", "10"]
+    main([*command, "--seeds", "1", "2"])
+    assert "| random > darts | 2     | +0.5       | [+0.5, +0.5] |" in capsys.readouterr().out
+    main(command)
+    assert "| random > darts | 3     | -9.5       |" in capsys.readouterr().out
+
+
 def test_means_are_over_seeds_and_a_method_without_a_search_moved_nothing(study, tmp_path, capsys):
     table = pd.read_csv(study)
     for column, more in (("adapted_top1", 0.1), ("retrained_few", -0.3), ("adapted_few", 0.2)):
@@ -156,6 +167,10 @@ def test_recipes_are_paired_by_the_seeds_that_both_have(study, tmp_path, capsys)
         (["worst", "{study}", "{study}", "--factor", "10"], "darts-10-0-0: stands twice"),
         (["worst", "{study}", "--factor", "10", "--method", "bbn"], "method: bbn; allowed: one of darts, random"),
         (["claim", "{study}", "darts = random", "--factor", "10"], "claim: 'darts = random'; allowed"),
+        (
+            ["claim", "{study}", "darts > random", "--factor", "10", "--seeds", "9"],
+            "--seeds: 9; allowed: one of 0, 1, 2",
+        ),
         (["power", "missing.csv"], "missing.csv: "),
         (["recipes", "{study}", "missing.csv"], "summary.csv"),
         (["power", "{study}", "--factor", "10", "--column", "top9"], "allowed: a summary.csv"),

@@ -23,7 +23,7 @@ from benchmarks.evidence import Difference, Rows, difference
 from tailnas.foundation.errors import UserError
 from tailnas.report.svg import report_style
 
-LIMIT = 14.0
+LIMIT = 16.0
 """Points on either side of the control that are drawn."""
 
 
@@ -48,10 +48,10 @@ def ahead(rows: Rows, control: str) -> dict[str, Difference]:
 def figure(recipes: Mapping[str, Rows], control: str) -> Figure:
     """Accuracies of all seeds, and differences with their intervals; a row per method, a colour per recipe."""
     methods = list(dict.fromkeys(method for rows in recipes.values() for method in rows.methods))
-    drawn = Figure(figsize=(11.4, 1.4 + 0.42 * len(methods)))
+    drawn = Figure(figsize=(11.4, 1.4 + (0.15 + 0.1 * len(recipes)) * len(methods)))
     accuracies, differences = drawn.subplots(1, 2, sharey=True)
     for place, (label, rows) in enumerate(recipes.items()):
-        offset = 0.22 * (place - (len(recipes) - 1) / 2)
+        offset = 0.66 / len(recipes) * (place - (len(recipes) - 1) / 2)
         for method in rows.methods:
             values = rows.of(method)
             accuracies.plot(values, [methods.index(method) + offset] * len(values), ".", color=f"C{place}", alpha=0.7)

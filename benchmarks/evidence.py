@@ -213,6 +213,12 @@ def difference(method: pd.Series[float], baseline: pd.Series[float]) -> Differen
     return Difference(mean, float(ends.low), float(ends.high), sd, len(one), len(other), False, None)
 
 
+def by_shared_seeds(one: pd.Series[float], other: pd.Series[float]) -> tuple[pd.Series[float], pd.Series[float]]:
+    """Both by the seeds that both have."""
+    both = one.index.intersection(other.index)
+    return one[both], other[both]
+
+
 def verdict(found: Difference) -> str:
     """Of the claim that the difference is above 0, by its 95 % interval."""
     if found.low > 0:
@@ -233,8 +239,7 @@ def claims(rows: Rows, texts: Sequence[str], *, paired: bool = False) -> Iterato
             raise UserError(f"claim: {text!r}; allowed: two methods with > between them")
         one, other = rows.of(parts[1]), rows.of(parts[2])
         if paired:
-            both = one.index.intersection(other.index)
-            one, other = one[both], other[both]
+            one, other = by_shared_seeds(one, other)
         found = difference(one, other)
         seeds = str(found.seeds) if found.paired else f"{found.seeds} and {found.others}"
         chance = "" if found.p is None else f"{found.p:.3f}"

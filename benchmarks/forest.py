@@ -19,7 +19,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmarks.evidence import Difference, Rows, difference
+from benchmarks.evidence import Difference, Rows, by_shared_seeds, difference
 from tailnas.foundation.errors import UserError
 from tailnas.report.svg import report_style
 
@@ -38,10 +38,9 @@ def ahead(rows: Rows, control: str) -> dict[str, Difference]:
     """What each other method with two seeds of the control's is ahead of it, in points."""
     reference, found = rows.of(control), {}
     for method in rows.methods:
-        values = rows.of(method)
-        both = values.index.intersection(reference.index)
-        if method != control and len(both) > 1:
-            found[method] = difference(values[both], reference[both])
+        one, other = by_shared_seeds(rows.of(method), reference)
+        if method != control and len(one) > 1:
+            found[method] = difference(one, other)
     return found
 
 
